@@ -1,0 +1,299 @@
+#!/usr/bin/perl
+
+# A generation from beginning to end, on real parts: nginx with the module,
+# PostgreSQL with the migrations, and a stand-in for the provider.  Everything
+# is private and on free ports of 127.0.0.1, and gone afterwards.
+#
+# With KEEP=1 a process in the background keeps it running until it is killed.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/../t/lib";
+
+use JSON::PP;
+use POSIX qw(setsid);
+
+use VidgenTest::Certificate;
+use VidgenTest::Nginx;
+use VidgenTest::Postgres;
+use VidgenTest::Provider;
+use VidgenTest::Util qw(uuid);
+
+my $secret = 'demo-webhook-secret';
+my $user = uuid();
+my $json = JSON::PP->new->utf8->canonical;
+my $step = 0;
+
+$| = 1;
+my $parent = $ENV{KEEP} ? go_to_background() : undef;
+
+
+print <<'EOT';
+A demonstration of ngx_http_vidgen_module: nginx itself submits a video
+generation, receives the provider's signed webhook, and keeps job and credits
+exact in PostgreSQL.  What follows are real requests and real answers.
+EOT
+
+step('Start PostgreSQL, a stand-in provider, and nginx');
+
+my $pg = VidgenTest::Postgres->new;
+my $provider = VidgenTest::Provider->new(secret => $secret);
+my $certificate = VidgenTest::Certificate->new;
+
+my $nginx = VidgenTest::Nginx->new(
+    vars => { DB => $pg->edge_conninfo, CA => $certificate->ca },
+    env  => {
+        FAL_BASE_URL       => $provider->url,
+        FAL_API_KEY        => 'demo-api-key',
+        FAL_WEBHOOK_SECRET => $secret,
+        VIDGEN_SECRET      => 'demo-token-secret',
+    },
+    config => <<'EOT');
+%%GLOBALS%%
+
+worker_processes 2;
+
+events { }
+
+http {
+    %%HTTP%%
+
+    vidgen_database "%%DB%%";
+    vidgen_secret   env:VIDGEN_SECRET;
+    include         %%PROVIDERS%%/fal.conf;
+
+    server {
+        listen 127.0.0.1:%%PORT%%;
+
+        vidgen_webhook_url            http://127.0.0.1:%%PORT%%/video-webhook;
+        proxy_ssl_trusted_certificate %%CA%%;
+        include                       %%PROVIDERS%%/vidgen_pass.conf;
+
+        location = /generate-video { vidgen_generate; }
+        location = /video-webhook  { vidgen_webhook; }
+        location /video-jobs/      { vidgen_job; }
+    }
+}
+EOT
+$nginx->start;
+
+my $base = $nginx->url;
+print 'PostgreSQL ', $pg->value('SHOW server_version'), ' on port ',
+    $pg->port, ", migrated\nprovider   ", $provider->url,
+    "\nnginx      $base\n";
+
+step('Give a user 10 credits');
+sql("INSERT INTO user_credits (user_id, balance) VALUES ('$user', 10)");
+
+
+step('The client asks for a video');
+
+my %order = (user_id => $user, model_id => 'video-model',
+    prompt => 'a lighthouse in a storm');
+my @generate = ('POST', "$base/generate-video",
+    { 'Content-Type' => 'application/json' }, $json->encode(\%order));
+my $answer = curl(200, @generate);
+my $job = $answer->{job_id};
+
+say_that('What the provider got from nginx:');
+my $got = $provider->requests->[-1];
+my $sent = $json->decode($got->{body});
+print "  $got->{method} $got->{uri}\n",
+    "  Authorization: $got->{headers}{authorization}\n",
+    "  $got->{body}\n";
+expect($sent->{prompt} eq $order{prompt}, 'the prompt reached the provider');
+
+say_that('The credit is held, not spent:');
+show("SELECT status, provider_name, provider_job_id, credits_used,
+    (SELECT balance FROM user_credits WHERE user_id = j.user_id)
+    FROM video_jobs j WHERE id = '$job'");
+
+
+step("The provider's webhook arrives, signed");
+
+my $id = $pg->value("SELECT provider_job_id FROM video_jobs WHERE id = '$job'");
+my ($headers, $body) = $provider->signed_webhook(id => $id);
+my @webhook = ('POST', $sent->{webhook_url}, $headers, $body);
+curl(200, @webhook);
+
+step('The job is completed');
+my $shown = curl(200, 'GET', "$base/video-jobs/$job");
+expect($shown->{status} eq 'completed', 'the job is completed');
+say_that('The same in the database:');
+show("SELECT id, status, provider_name, provider_job_id, video_url,
+    credits_used, completed_at FROM video_jobs WHERE id = '$job'");
+
+
+step('The provider sends the same webhook again');
+curl(200, @webhook);
+expect(last_headers() =~ /^X-Idempotent-Replay: true/mi,
+    'the answer is marked as a replay');
+
+step('Somebody forges a webhook');
+$body =~ s/completed/failed/;
+curl(401, 'POST', $sent->{webhook_url}, $headers, $body);
+expect($pg->value("SELECT status FROM video_jobs WHERE id = '$job'")
+    eq 'completed', 'the job is what it was');
+
+
+step('Another video, with an Idempotency-Key: asking twice makes one job');
+$generate[2]{'Idempotency-Key'} = 'order-2';
+$answer = curl(200, @generate);
+my $again = curl(200, @generate);
+expect($again->{job_id} eq $answer->{job_id}, 'it is the same job');
+expect(last_headers() =~ /^X-Idempotent-Replay: true/mi,
+    'the second answer is marked as a replay');
+my $second = $answer->{job_id};
+say_that('Credits now:');
+show("SELECT balance FROM user_credits WHERE user_id = '$user'");
+
+step('That one fails at the provider; the credit comes back, once');
+$sent = $json->decode($provider->requests->[-1]{body});
+$id = $pg->value(
+    "SELECT provider_job_id FROM video_jobs WHERE id = '$second'");
+@webhook = ('POST', $sent->{webhook_url},
+    $provider->signed_webhook(id => $id, status => 'failed',
+        error => 'the model ran out of memory'));
+curl(200, @webhook);
+curl(200, @webhook);
+$shown = curl(200, 'GET', "$base/video-jobs/$second");
+expect($shown->{status} eq 'failed', 'the job is failed');
+
+
+step('The ledger balances');
+show('SELECT entry, job_id, amount FROM vidgen.ledger ORDER BY job_id, entry');
+my ($balance, $holds, $refunds) = @{ $pg->query(<<SQL)->[0] };
+SELECT balance,
+    (SELECT sum(amount) FROM vidgen.ledger WHERE entry = 'hold'),
+    (SELECT sum(amount) FROM vidgen.ledger WHERE entry = 'refund')
+FROM user_credits WHERE user_id = '$user'
+SQL
+print "\n  10 credits - $holds held + $refunds refunded"
+    . " = $balance in the account\n";
+expect($balance == 10 - $holds + $refunds && $balance == 9,
+    'the ledger balances');
+
+stay_in_background() if $parent;
+print "\nDone; everything that was started is stopped and removed.\n";
+
+
+# ---- narration -------------------------------------------------------------
+
+sub step { printf "\n== %d. %s\n\n", ++$step, $_[0] }
+
+sub say_that { print "\n$_[0]\n" }
+
+sub expect {
+    my ($true, $what) = @_;
+    die "\nThe demonstration FAILED: not so: $what\n" unless $true;
+}
+
+sub sql {
+    my ($statement) = @_;
+    print "  $statement;\n";
+    $pg->query($statement);
+}
+
+# The rows of a query, each column on a line of its own if there is one row.
+sub show {
+    my ($query) = @_;
+
+    my $rows = $pg->query("SELECT row_to_json(q)::text FROM ($query) q");
+    if (@$rows > 1) {
+        print map { "  $_->[0]\n" } @$rows;
+        return;
+    }
+    $rows = $pg->query("SELECT e.key, e.value FROM ($query) q,
+        json_each_text(row_to_json(q)) e");
+    printf "  %-16s %s\n", $_->[0], $_->[1] // '-' for @$rows;
+}
+
+
+my $last_headers;
+sub last_headers { $last_headers }
+
+# The command for a request as one would type it.
+sub curl_line {
+    my ($method, $url, $headers, $body) = @_;
+
+    my @parts = ("curl -si '$url'");
+    push @parts, "-H '$_: $headers->{$_}'" for sort keys %{ $headers // {} };
+    push @parts, "-d '$body'" if defined $body;
+    return join " \\\n    ", @parts;
+}
+
+# Types it, shows the answer, and returns the data of its body.
+sub curl {
+    my ($expected, @request) = @_;
+
+    my $line = curl_line(@request);
+    print "\$ $line\n";
+    my $text = `$line` =~ s/\r//gr;
+    print map { "  $_\n" } split /\n/, $text;
+    print "\n";
+
+    ($last_headers, my $answer) = split /\n\n/, $text, 2;
+    my ($status) = $text =~ /^HTTP\S+ (\d+)/;
+    expect(($status // 0) == $expected, "the status is $expected");
+    return $json->decode($answer);
+}
+
+
+# ---- KEEP=1 ----------------------------------------------------------------
+
+# The demonstration runs in a child; this process ends when the child has
+# shown everything, or has died.  Returns the pipe to it, in the child.
+sub go_to_background {
+    pipe my $from, my $to or die "pipe: $!";
+    my $pid = fork // die "fork: $!";
+
+    if (!$pid) {
+        close $from;
+        setsid;
+        return $to;
+    }
+
+    close $to;
+    local @SIG{qw(INT TERM HUP)} = (sub { kill 'TERM', $pid }) x 3;
+    my $done;
+    1 until defined sysread($from, $done, 1);
+    POSIX::_exit(0) if $done;
+    waitpid $pid, 0;
+    POSIX::_exit($? >> 8 || 1);
+}
+
+sub stay_in_background {
+
+    # webhooks come by themselves from now on
+    $provider->answer(webhook => { delay => 2 });
+
+    my $generate = curl_line(@generate[0, 1],
+        { 'Content-Type' => 'application/json' }, $generate[3]);
+    my $psql = "psql '" . $pg->conninfo . "'";
+    my $log = $nginx->prefix . '/error.log';
+
+    print <<EOT;
+
+It is still running.  A generation, completed by the provider's own webhook
+two seconds later, and its job (put in the job_id):
+
+$generate
+
+curl -s $base/video-jobs/JOB_ID
+
+The database:         $psql
+The log of nginx:     $log
+Its configuration:    @{[$nginx->prefix]}/nginx.conf
+
+Stop it, and remove all that it made, with:  kill $$
+EOT
+
+    open STDIN, '<', '/dev/null';
+    open STDOUT, '>', '/dev/null';
+    open STDERR, '>&', \*STDOUT;
+    syswrite $parent, '.';
+    close $parent;
+    sleep 3600 while 1;
+}

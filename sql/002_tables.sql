@@ -1,0 +1,190 @@
+-- The tables that an application shares with vidgen: created where they are
+-- missing, completed where they are older.  They stay in the schema where
+-- they are (vidgen.tables_schema()).  003_check.sql tells what of existing
+-- ones does not fit.
+
+\set ON_ERROR_STOP 1
+BEGIN;
+DO $$ BEGIN PERFORM vidgen.migration(); END $$;
+
+
+-- Jobs: what a user asked and pays for.  The status is derived from the job's
+-- attempts by vidgen.settle_jobs() and set by nothing else.
+
+CREATE TABLE IF NOT EXISTS video_jobs (
+    id                 uuid PRIMARY KEY,
+    user_id            uuid NOT NULL,
+    model_id           text NOT NULL,
+    prompt             text NOT NULL,
+    provider_name      text,
+    provider_job_id    text,
+    status             text NOT NULL DEFAULT 'queued' CHECK (status IN
+                           ('queued', 'processing', 'completed', 'failed')),
+    credits_used       integer NOT NULL DEFAULT 1 CHECK (credits_used >= 0),
+    provider_attempts  integer DEFAULT 1,
+    failover_reason    text,
+    video_url          text,
+    error_message      text,
+    created_at         timestamptz DEFAULT now(),
+    completed_at       timestamptz
+);
+
+
+-- Keys of webhooks ("webhook:<attempt>:<status>", fingerprint: a digest of
+-- the event) and of generations ("generate:<digest>", fingerprint: a digest
+-- of the request; job_id; no response while the job's answer is open).  A row
+-- of ours is kept until expires_at; of a generation that is ttl after its job
+-- has ended.
+
+CREATE TABLE IF NOT EXISTS idempotency_log (
+    idempotency_key    text PRIMARY KEY,
+    response           jsonb,
+    created_at         timestamptz NOT NULL DEFAULT now(),
+    fingerprint        text,
+    job_id             uuid,
+    http_status        integer,
+    ttl                interval,
+    expires_at         timestamptz
+);
+
+
+-- Models: price, preferred provider, the providers that serve it (NULL: any).
+-- The row "*" stands for every model that has none.
+
+DO $$
+BEGIN
+    IF to_regclass('models') IS NULL THEN
+        CREATE TABLE models (
+            id                      text PRIMARY KEY,
+            name                    text,
+            provider                text,
+            credits_per_generation  integer NOT NULL DEFAULT 1
+                                    CHECK (credits_per_generation >= 0),
+            providers               text[]
+        );
+        INSERT INTO models (id, name, credits_per_generation)
+        VALUES ('*', 'any other model', 1);
+    END IF;
+END $$;
+
+
+CREATE TABLE IF NOT EXISTS provider_health_log (
+    id                    bigserial PRIMARY KEY,
+    provider_name         text NOT NULL,
+    status                text CHECK (status IN ('healthy', 'degraded',
+                                                 'down')),
+    response_time_ms      integer,
+    consecutive_failures  integer DEFAULT 0,
+    checked_at            timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE IF NOT EXISTS provider_failover_log (
+    id             bigserial PRIMARY KEY,
+    job_id         uuid REFERENCES video_jobs (id) ON DELETE CASCADE,
+    from_provider  text,
+    to_provider    text,
+    reason         text,
+    created_at     timestamptz DEFAULT now()
+);
+
+
+-- Columns that older tables have not.  A job of before has no created_at.
+
+ALTER TABLE video_jobs
+    ADD COLUMN IF NOT EXISTS provider_name text,
+    ADD COLUMN IF NOT EXISTS provider_job_id text,
+    ADD COLUMN IF NOT EXISTS credits_used integer NOT NULL DEFAULT 1,
+    ADD COLUMN IF NOT EXISTS provider_attempts integer DEFAULT 1,
+    ADD COLUMN IF NOT EXISTS failover_reason text,
+    ADD COLUMN IF NOT EXISTS video_url text,
+    ADD COLUMN IF NOT EXISTS error_message text,
+    ADD COLUMN IF NOT EXISTS created_at timestamptz,
+    ADD COLUMN IF NOT EXISTS completed_at timestamptz;
+
+ALTER TABLE idempotency_log
+    ADD COLUMN IF NOT EXISTS response jsonb,
+    ADD COLUMN IF NOT EXISTS created_at timestamptz DEFAULT now(),
+    ADD COLUMN IF NOT EXISTS fingerprint text,
+    ADD COLUMN IF NOT EXISTS job_id uuid,
+    ADD COLUMN IF NOT EXISTS http_status integer,
+    ADD COLUMN IF NOT EXISTS ttl interval,
+    ADD COLUMN IF NOT EXISTS expires_at timestamptz;
+
+ALTER TABLE models
+    ADD COLUMN IF NOT EXISTS provider text,
+    ADD COLUMN IF NOT EXISTS credits_per_generation integer NOT NULL DEFAULT 1,
+    ADD COLUMN IF NOT EXISTS providers text[];
+
+ALTER TABLE provider_health_log
+    ADD COLUMN IF NOT EXISTS consecutive_failures integer DEFAULT 0;
+
+
+-- What is not known yet has to be NULL; created_at tells when; a job is
+-- updated a few times, which is cheap while its page has room.
+
+DO $$
+DECLARE
+    r  record;
+BEGIN
+    FOR r IN
+        SELECT a.attrelid::regclass AS tab, a.attname AS col
+          FROM pg_attribute a
+         WHERE a.attnotnull
+           AND (a.attrelid = 'video_jobs'::regclass
+                AND a.attname IN ('provider_name', 'provider_job_id',
+                                  'failover_reason', 'video_url',
+                                  'error_message', 'completed_at')
+                OR a.attrelid = 'idempotency_log'::regclass
+                AND a.attname = 'response'
+                OR a.attrelid = 'models'::regclass
+                AND a.attname IN ('name', 'provider'))
+    LOOP
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', r.tab,
+                       r.col);
+    END LOOP;
+
+    IF NOT EXISTS (SELECT FROM pg_attribute
+                    WHERE attrelid = 'video_jobs'::regclass
+                      AND attname = 'created_at' AND atthasdef)
+    THEN
+        ALTER TABLE video_jobs ALTER COLUMN created_at SET DEFAULT now();
+    END IF;
+
+    IF NOT EXISTS (SELECT FROM pg_class c, unnest(c.reloptions) o
+                    WHERE c.oid = 'video_jobs'::regclass
+                      AND o LIKE 'fillfactor=%')
+       AND (SELECT relkind FROM pg_class
+             WHERE oid = 'video_jobs'::regclass) = 'r'
+    THEN
+        ALTER TABLE video_jobs SET (fillfactor = 70);
+    END IF;
+END $$;
+
+
+-- A job by its provider's id, for jobs that others made; the key of a job's
+-- generation; what has expired.
+
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_index i JOIN pg_attribute a
+                       ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+                    WHERE i.indrelid = 'video_jobs'::regclass AND i.indisvalid
+                      AND a.attname = 'provider_job_id'
+                      AND i.indpred IS NULL)
+    THEN
+        CREATE INDEX vidgen_video_jobs_provider_job_id
+            ON video_jobs (provider_job_id);
+    END IF;
+END $$;
+
+CREATE INDEX IF NOT EXISTS vidgen_idempotency_log_job_id
+    ON idempotency_log (job_id) WHERE job_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS vidgen_idempotency_log_expires_at
+    ON idempotency_log (expires_at) WHERE expires_at IS NOT NULL;
+
+CREATE INDEX IF NOT EXISTS idx_provider_health_recent
+    ON provider_health_log (provider_name, checked_at DESC);
+CREATE INDEX IF NOT EXISTS vidgen_provider_failover_log_job_id
+    ON provider_failover_log (job_id);
+
+COMMIT;

@@ -1,0 +1,122 @@
+-- What only vidgen's functions read and write.
+
+\set ON_ERROR_STOP 1
+BEGIN;
+DO $$ BEGIN PERFORM vidgen.migration(); END $$;
+
+
+-- Attempts: one row for each request to a provider, written before a byte is
+-- sent.
+--
+--   sending ──▶ accepted ──▶ completed | failed | lost
+--      │           ▲
+--      ├──▶ unknown ┘ ──▶ completed | failed | lost
+--      ├──▶ unsent                     (nothing reached the provider)
+--      └──▶ refused                    (the provider said no)
+--
+-- provider ''  the first one that nginx knows, whichever that is: jobs that
+--              others made before there was a provider_name
+-- progress     of an accepted one; never back
+-- since        when it came into its state
+-- lease        until then its operation is believed to be at work
+-- due          next poll; NULL: none before vidgen.due()'s p_overdue
+-- deadline     lost then: its last poll has been asked for
+-- late         a success that came after its job had ended: money lost
+-- kept         fields of the provider's answer, for polls
+
+CREATE TABLE IF NOT EXISTS vidgen.attempts (
+    id               uuid PRIMARY KEY,
+    job_id           uuid NOT NULL REFERENCES video_jobs (id)
+                     ON DELETE CASCADE,
+    number           integer NOT NULL,
+    provider         text NOT NULL,
+    provider_job_id  text,
+    state            text NOT NULL CHECK (state IN ('sending', 'unsent',
+                         'refused', 'unknown', 'accepted', 'completed',
+                         'failed', 'lost')),
+    progress         text NOT NULL DEFAULT 'queued'
+                     CHECK (progress IN ('queued', 'processing')),
+    http_status      integer,
+    reason           text,
+    error            text,
+    video_url        text,
+    late             boolean NOT NULL DEFAULT false,
+    estimated_time   integer,
+    kept             jsonb,
+    polls            integer NOT NULL DEFAULT 0,
+    since            timestamptz NOT NULL DEFAULT now(),
+    lease            timestamptz,
+    due              timestamptz,
+    deadline         timestamptz,
+    created_at       timestamptz NOT NULL DEFAULT now(),
+
+    CONSTRAINT attempts_job_id_number_key UNIQUE (job_id, number),
+    CONSTRAINT attempts_provider_job_id_key UNIQUE (provider, provider_job_id),
+    CONSTRAINT attempts_lease_check CHECK (state <> 'sending'
+                                           OR lease IS NOT NULL),
+    CONSTRAINT attempts_late_check CHECK (NOT late OR state = 'completed')
+) WITH (fillfactor = 80);
+
+-- without an id yet; accepted and silent; to be polled
+
+CREATE INDEX IF NOT EXISTS attempts_unidentified
+    ON vidgen.attempts (provider, since) WHERE state IN ('sending', 'unknown');
+CREATE INDEX IF NOT EXISTS attempts_accepted
+    ON vidgen.attempts (provider, since) WHERE state = 'accepted';
+CREATE INDEX IF NOT EXISTS attempts_due
+    ON vidgen.attempts (due) WHERE state = 'accepted' AND due IS NOT NULL;
+
+
+-- The ledger: one hold of a job, and one refund of the same amount exactly
+-- when the job is failed.  A job that costs nothing has no rows.  refund_due:
+-- vidgen.refund_credits() raised; the sweep tries again.
+
+CREATE TABLE IF NOT EXISTS vidgen.ledger (
+    job_id      uuid NOT NULL,
+    entry       text NOT NULL CHECK (entry IN ('hold', 'refund')),
+    user_id     uuid NOT NULL,
+    amount      integer NOT NULL CHECK (amount > 0),
+    refund_due  boolean NOT NULL DEFAULT false,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+
+    PRIMARY KEY (job_id, entry)
+);
+
+CREATE INDEX IF NOT EXISTS ledger_refund_due
+    ON vidgen.ledger (user_id) WHERE refund_due;
+
+
+-- Results for attempts that are not known by their provider's id yet.
+-- adopted: when an attempt took it; what stays NULL is an orphan.
+
+CREATE TABLE IF NOT EXISTS vidgen.parked (
+    id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    provider         text NOT NULL,
+    provider_job_id  text NOT NULL,
+    status           text NOT NULL,     -- 'unknown': a word that says nothing
+    verdict          boolean NOT NULL,
+    video_url        text,
+    error            text,
+    digest           text,
+    body             text,
+    ttl_ms           bigint,
+    received         timestamptz NOT NULL DEFAULT now(),
+    adopted          timestamptz,
+
+    UNIQUE (provider, provider_job_id, status)
+);
+
+CREATE INDEX IF NOT EXISTS parked_received ON vidgen.parked (received);
+
+
+-- One row for each outage that is announced.
+
+CREATE TABLE IF NOT EXISTS vidgen.alerts (
+    provider   text PRIMARY KEY,
+    status     text NOT NULL,
+    since      timestamptz NOT NULL DEFAULT now(),
+    announced  timestamptz,
+    lease      timestamptz
+);
+
+COMMIT;

@@ -1,0 +1,291 @@
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include "core/ngx_vidgen_route.h"
+#include "shm/ngx_vidgen_health.h"
+
+
+typedef struct {
+    ngx_uint_t                   from;       /* HTTP statuses */
+    ngx_uint_t                   to;
+    ngx_vidgen_attempt_state_e   state;
+    ngx_uint_t                   next;
+    ngx_uint_t                   content;
+} ngx_vidgen_route_status_t;
+
+
+typedef struct {
+    ngx_str_t                    reason;
+    ngx_uint_t                   next;
+} ngx_vidgen_route_transport_t;
+
+
+static void ngx_vidgen_route_transport(ngx_vidgen_response_t *response,
+    ngx_vidgen_verdict_t *verdict);
+static ngx_int_t ngx_vidgen_route_status(ngx_vidgen_submit_t *submit,
+    ngx_uint_t status, ngx_pool_t *pool, ngx_vidgen_verdict_t *verdict);
+static ngx_int_t ngx_vidgen_route_success(ngx_vidgen_submit_t *submit,
+    ngx_vidgen_response_t *response, ngx_pool_t *pool,
+    ngx_vidgen_verdict_t *verdict);
+static void ngx_vidgen_route_invalid(ngx_vidgen_verdict_t *verdict);
+
+
+ngx_str_t  ngx_vidgen_attempt_state_names[] = {
+    ngx_string("accepted"),
+    ngx_string("unsent"),
+    ngx_string("refused"),
+    ngx_string("unknown")
+};
+
+
+/* by ngx_vidgen_transport_e */
+static ngx_vidgen_route_transport_t  ngx_vidgen_route_transports[] = {
+    { ngx_null_string,       0 },
+    { ngx_string("connect"), NGX_VIDGEN_NEXT_ERROR },
+    { ngx_string("dns"),     NGX_VIDGEN_NEXT_ERROR },
+    { ngx_string("tls"),     NGX_VIDGEN_NEXT_ERROR },
+    { ngx_string("reset"),   NGX_VIDGEN_NEXT_ERROR },
+    { ngx_string("timeout"), NGX_VIDGEN_NEXT_TIMEOUT }
+};
+
+
+#define ACCEPTED  NGX_VIDGEN_ATTEMPT_STATE_ACCEPTED
+#define REFUSED   NGX_VIDGEN_ATTEMPT_STATE_REFUSED
+#define UNKNOWN   NGX_VIDGEN_ATTEMPT_STATE_UNKNOWN
+
+/*
+ * The first row that holds the status decides.  408, 502, 504 and 52x come
+ * from a gateway before the provider that did not get its answer; 500, 501
+ * and 503 are the provider's own no.
+ */
+static ngx_vidgen_route_status_t  ngx_vidgen_route_statuses[] = {
+    { 200, 299, ACCEPTED, 0, 0 },
+    { 400, 400, REFUSED,  0, 1 },
+    { 401, 401, REFUSED,  NGX_VIDGEN_NEXT_HTTP_401, 0 },
+    { 402, 402, REFUSED,  NGX_VIDGEN_NEXT_HTTP_402, 0 },
+    { 403, 403, REFUSED,  NGX_VIDGEN_NEXT_HTTP_403, 0 },
+    { 404, 404, REFUSED,  NGX_VIDGEN_NEXT_HTTP_404, 0 },
+    { 408, 408, UNKNOWN,  NGX_VIDGEN_NEXT_TIMEOUT, 0 },
+    { 413, 413, REFUSED,  0, 1 },
+    { 415, 415, REFUSED,  0, 1 },
+    { 422, 422, REFUSED,  0, 1 },
+    { 429, 429, REFUSED,  NGX_VIDGEN_NEXT_HTTP_429, 0 },
+    { 451, 451, REFUSED,  0, 1 },
+    { 504, 504, UNKNOWN,  NGX_VIDGEN_NEXT_TIMEOUT|NGX_VIDGEN_NEXT_HTTP_5XX,
+      0 },
+    { 502, 502, UNKNOWN,  NGX_VIDGEN_NEXT_HTTP_5XX, 0 },
+    { 520, 529, UNKNOWN,  NGX_VIDGEN_NEXT_HTTP_5XX, 0 },
+    { 500, 599, REFUSED,  NGX_VIDGEN_NEXT_HTTP_5XX, 0 },
+    {   0, 999, REFUSED,  0, 0 }
+};
+
+#undef ACCEPTED
+#undef REFUSED
+#undef UNKNOWN
+
+
+ngx_int_t
+ngx_vidgen_route_judge(ngx_vidgen_submit_t *submit,
+    ngx_vidgen_response_t *response, ngx_pool_t *pool,
+    ngx_vidgen_verdict_t *verdict)
+{
+    ngx_int_t  rc;
+
+    ngx_memzero(verdict, sizeof(ngx_vidgen_verdict_t));
+
+    if (response->transport != NGX_VIDGEN_TRANSPORT_ANSWERED) {
+        ngx_vidgen_route_transport(response, verdict);
+        return NGX_OK;
+    }
+
+    rc = ngx_vidgen_route_status(submit, response->http_status, pool, verdict);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    return ngx_vidgen_route_success(submit, response, pool, verdict);
+}
+
+
+static void
+ngx_vidgen_route_transport(ngx_vidgen_response_t *response,
+    ngx_vidgen_verdict_t *verdict)
+{
+    ngx_vidgen_route_transport_t  *transport;
+
+    transport = &ngx_vidgen_route_transports[response->transport];
+
+    verdict->reason = transport->reason;
+    verdict->next = transport->next;
+    verdict->state = NGX_VIDGEN_ATTEMPT_STATE_UNKNOWN;
+
+    if (!response->sent) {
+        verdict->state = NGX_VIDGEN_ATTEMPT_STATE_UNSENT;
+        verdict->next |= NGX_VIDGEN_NEXT_UNSENT;
+    }
+}
+
+
+static ngx_int_t
+ngx_vidgen_route_status(ngx_vidgen_submit_t *submit, ngx_uint_t status,
+    ngx_pool_t *pool, ngx_vidgen_verdict_t *verdict)
+{
+    u_char                     *p;
+    ngx_vidgen_route_status_t  *row;
+
+    row = ngx_vidgen_route_statuses;
+
+    while (status < row->from || status > row->to) {
+        row++;
+    }
+
+    verdict->state = row->state;
+    verdict->next = row->next;
+    verdict->content = row->content;
+
+    if (ngx_vidgen_provider_code(&submit->refused, status)) {
+        verdict->state = NGX_VIDGEN_ATTEMPT_STATE_REFUSED;
+    }
+
+    if (ngx_vidgen_provider_code(&submit->unknown, status)) {
+        verdict->state = NGX_VIDGEN_ATTEMPT_STATE_UNKNOWN;
+        verdict->content = 0;
+    }
+
+    p = ngx_pnalloc(pool, sizeof("http_") - 1 + NGX_INT_T_LEN);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    verdict->reason.data = p;
+    verdict->reason.len = ngx_sprintf(p, "http_%ui", status) - p;
+
+    return NGX_OK;
+}
+
+
+/*
+ * Reads the answer's body: what makes an acceptance complete, or takes it
+ * back (a refusal inside of a 200), and the message of a refusal.
+ */
+static ngx_int_t
+ngx_vidgen_route_success(ngx_vidgen_submit_t *submit,
+    ngx_vidgen_response_t *response, ngx_pool_t *pool,
+    ngx_vidgen_verdict_t *verdict)
+{
+    ngx_int_t           rc;
+    const char         *reason;
+    ngx_vidgen_json_t  *json;
+
+    json = ngx_vidgen_json_parse(pool, &response->body,
+                                 NGX_VIDGEN_JSON_PROVIDER, &reason);
+    if (json == NULL && reason == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (json == NULL) {
+        if (verdict->state == NGX_VIDGEN_ATTEMPT_STATE_ACCEPTED) {
+            ngx_vidgen_route_invalid(verdict);
+        }
+
+        return NGX_OK;
+    }
+
+    rc = ngx_vidgen_provider_read(&submit->reading, json, pool,
+                                  &verdict->result, &reason);
+    if (rc == NGX_ERROR) {
+        return NGX_ERROR;
+    }
+
+    verdict->message = verdict->result.error;
+
+    if (verdict->state != NGX_VIDGEN_ATTEMPT_STATE_ACCEPTED) {
+        return NGX_OK;
+    }
+
+    if (ngx_vidgen_provider_condition(&submit->refuse, json, pool)) {
+        return ngx_vidgen_route_status(submit, 422, pool, verdict);
+    }
+
+    if (ngx_vidgen_provider_condition(&submit->retry, json, pool)) {
+        return ngx_vidgen_route_status(submit, 503, pool, verdict);
+    }
+
+    if (rc != NGX_OK
+        || verdict->result.job_id.len == 0
+        || !ngx_vidgen_provider_accepted(&submit->accept, json, pool))
+    {
+        ngx_vidgen_route_invalid(verdict);
+        return NGX_OK;
+    }
+
+    verdict->json = json;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_vidgen_route_invalid(ngx_vidgen_verdict_t *verdict)
+{
+    verdict->state = NGX_VIDGEN_ATTEMPT_STATE_UNKNOWN;
+    verdict->next = NGX_VIDGEN_NEXT_INVALID_ANSWER;
+    ngx_str_set(&verdict->reason, "invalid_answer");
+}
+
+
+ngx_int_t
+ngx_vidgen_route_candidates(ngx_array_t *providers, ngx_vidgen_zone_t *zone,
+    ngx_pool_t *pool, ngx_str_t *json)
+{
+    size_t                   size;
+    u_char                  *p;
+    time_t                   now;
+    ngx_uint_t               i, pass;
+    ngx_vidgen_health_t      health;
+    ngx_vidgen_provider_t  **provider;
+
+    /* twice: healthy ones first */
+    size = sizeof("[]");
+    provider = providers->elts;
+
+    for (i = 0; i < providers->nelts; i++) {
+        size += sizeof("{\"name\":\"\",\"degraded\":true,\"max_jobs\":},")
+                + provider[i]->name.len + NGX_INT_T_LEN;
+    }
+
+    p = ngx_pnalloc(pool, size);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    json->data = p;
+    now = ngx_time();
+    *p++ = '[';
+
+    for (pass = NGX_VIDGEN_HEALTHY; pass <= NGX_VIDGEN_DEGRADED; pass++) {
+        for (i = 0; i < providers->nelts; i++) {
+
+            ngx_vidgen_health_get(zone, &provider[i]->name, &health);
+
+            if (health.status != pass || health.cooldown > now) {
+                continue;
+            }
+
+            p = ngx_sprintf(p, "%s{\"name\":\"%V\"%s",
+                            p[-1] == '[' ? "" : ",", &provider[i]->name,
+                            pass ? ",\"degraded\":true" : "");
+
+            if (provider[i]->submit->max_jobs) {
+                p = ngx_sprintf(p, ",\"max_jobs\":%ui",
+                                provider[i]->submit->max_jobs);
+            }
+
+            *p++ = '}';
+        }
+    }
+
+    *p++ = ']';
+    json->len = p - json->data;
+
+    return NGX_OK;
+}

@@ -1,0 +1,268 @@
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include "core/ngx_vidgen_store.h"
+
+
+/*
+ * Lanes keep a kind of call on one connection: results on one, generations on
+ * the other, so that neither waits behind the other's commit.
+ */
+#define NGX_VIDGEN_LANE_APPLY     0
+#define NGX_VIDGEN_LANE_GENERATE  1
+
+
+typedef struct {
+    ngx_vidgen_zone_t        *zone;
+    ngx_log_t                *log;
+    unsigned                  warned:1;      /* about the server's settings */
+    unsigned                  outdated:1;    /* said that the schema is old */
+} ngx_vidgen_store_hello_t;
+
+
+struct ngx_vidgen_store_s {
+    ngx_vidgen_pg_t          *pg;
+};
+
+
+typedef struct {
+    ngx_str_t  version;
+    ngx_str_t  system_identifier;
+    ngx_str_t  timeline;
+    ngx_str_t  clock;            /* ms since the epoch */
+    ngx_str_t  backend_pid;
+    ngx_str_t  warnings;
+} ngx_vidgen_store_hello_row_t;
+
+
+static ngx_int_t ngx_vidgen_store_hello(void *data,
+    ngx_vidgen_pg_result_t *result, int backend_pid);
+static void ngx_vidgen_store_check_server(ngx_vidgen_store_hello_t *hello,
+    ngx_vidgen_store_hello_row_t *row);
+
+
+#define ngx_vidgen_store_params(type)  (sizeof(type) / sizeof(ngx_str_t))
+
+
+static ngx_vidgen_pg_statement_t  ngx_vidgen_store_hello_statement = {
+    "vidgen_hello",
+    "SELECT 1 AS ord, * FROM vidgen.hello()",
+    0, 0, 0, NGX_VIDGEN_PG_CLOSER
+};
+
+
+static ngx_vidgen_pg_statement_t  ngx_vidgen_store_statements[] = {
+
+    { "vidgen_begin",
+      "SELECT * FROM vidgen.begin($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11)",
+      ngx_vidgen_store_params(ngx_vidgen_store_begin_t),
+      NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE,
+      NGX_VIDGEN_PG_BEGIN },
+
+    { "vidgen_next_attempt",
+      "SELECT * FROM vidgen.next_attempt($1,$2,$3,$4,$5,$6,$7,$8,$9)",
+      ngx_vidgen_store_params(ngx_vidgen_store_next_attempt_t),
+      NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE,
+      NGX_VIDGEN_PG_CLOSER },
+
+    { "vidgen_submitted",
+      "SELECT * FROM vidgen.submitted($1,$2,$3,$4,$5,$6,$7,$8)",
+      ngx_vidgen_store_params(ngx_vidgen_store_submitted_t),
+      NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE,
+      NGX_VIDGEN_PG_CLOSER },
+
+    { "vidgen_abandon",
+      "SELECT * FROM vidgen.abandon($1,$2,$3,$4,$5,$6,$7,$8,$9)",
+      ngx_vidgen_store_params(ngx_vidgen_store_abandon_t),
+      NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE,
+      NGX_VIDGEN_PG_CLOSER },
+
+    { "vidgen_apply",
+      "SELECT * FROM vidgen.apply($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12)",
+      ngx_vidgen_store_params(ngx_vidgen_store_apply_t),
+      NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_APPLY,
+      NGX_VIDGEN_PG_WEBHOOK },
+
+    { "vidgen_job",
+      "SELECT * FROM vidgen.job($1,$2)",
+      ngx_vidgen_store_params(ngx_vidgen_store_job_t),
+      NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE,
+      NGX_VIDGEN_PG_POLL },
+};
+
+
+ngx_str_t  ngx_vidgen_store_boolean[2] = {
+    ngx_string("f"),
+    ngx_string("t")
+};
+
+
+ngx_int_t
+ngx_vidgen_store_configure(ngx_conf_t *cf, ngx_vidgen_pg_conf_t *conf,
+    ngx_vidgen_zone_t *zone)
+{
+    ngx_vidgen_store_hello_t  *hello;
+
+    hello = ngx_pcalloc(cf->pool, sizeof(ngx_vidgen_store_hello_t));
+    if (hello == NULL) {
+        return NGX_ERROR;
+    }
+
+    hello->zone = zone;
+    hello->log = &cf->cycle->new_log;
+
+    conf->hello = &ngx_vidgen_store_hello_statement;
+    conf->on_hello = ngx_vidgen_store_hello;
+    conf->hello_data = hello;
+
+    return NGX_OK;
+}
+
+
+ngx_vidgen_store_t *
+ngx_vidgen_store_create(ngx_cycle_t *cycle, ngx_vidgen_pg_conf_t *conf)
+{
+    ngx_vidgen_store_t  *store;
+
+    store = ngx_pcalloc(cycle->pool, sizeof(ngx_vidgen_store_t));
+    if (store == NULL) {
+        return NULL;
+    }
+
+    store->pg = ngx_vidgen_pg_create(cycle, conf);
+
+    return store->pg ? store : NULL;
+}
+
+
+void
+ngx_vidgen_store_destroy(ngx_vidgen_store_t *store)
+{
+    ngx_vidgen_pg_destroy(store->pg);
+}
+
+
+ngx_vidgen_pg_t *
+ngx_vidgen_store_pg(ngx_vidgen_store_t *store)
+{
+    return store->pg;
+}
+
+
+ngx_int_t
+ngx_vidgen_store_start(ngx_vidgen_store_t *store,
+    ngx_vidgen_store_statement_e statement, ngx_vidgen_pg_call_t *call,
+    void *params)
+{
+    call->statement = &ngx_vidgen_store_statements[statement];
+    call->values = params;
+
+    return ngx_vidgen_pg_start(store->pg, call);
+}
+
+
+ngx_int_t
+ngx_vidgen_store_row(ngx_vidgen_pg_result_t *result, void *row, size_t size)
+{
+    ngx_str_t   *columns;
+    ngx_uint_t   i, n;
+
+    columns = row;
+    n = size / sizeof(ngx_str_t);
+
+    ngx_memzero(row, size);
+
+    if (result->outcome != NGX_VIDGEN_PG_DONE || result->rows == 0) {
+        return NGX_DECLINED;
+    }
+
+    for (i = 0; i < n; i++) {
+        if (ngx_vidgen_pg_value(result, 0, i + 1, &columns[i]) != NGX_OK) {
+            ngx_str_null(&columns[i]);
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_vidgen_store_hello(void *data, ngx_vidgen_pg_result_t *result,
+    int backend_pid)
+{
+    ngx_vidgen_store_hello_t  *hello = data;
+
+    ngx_int_t                     version;
+    ngx_vidgen_store_hello_row_t  row;
+
+    version = 0;
+
+    if (ngx_vidgen_store_row(result, &row, sizeof(row)) == NGX_OK) {
+        version = ngx_atoi(row.version.data, row.version.len);
+    }
+
+    if (version < NGX_VIDGEN_STORE_SCHEMA) {
+        if (!hello->outdated) {
+            ngx_log_error(NGX_LOG_CRIT, hello->log, 0,
+                          "vidgen: the database has no or an old schema"
+                          " (%i, needed %d): run the migrations in sql/"
+                          " (%s: %V)",
+                          version, NGX_VIDGEN_STORE_SCHEMA, result->sqlstate,
+                          &result->message);
+        }
+
+        hello->outdated = 1;
+        return NGX_DECLINED;
+    }
+
+    hello->outdated = 0;
+
+    ngx_vidgen_store_check_server(hello, &row);
+
+    if (ngx_atoi(row.backend_pid.data, row.backend_pid.len) != backend_pid) {
+        return NGX_DONE;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_vidgen_store_check_server(ngx_vidgen_store_hello_t *hello,
+    ngx_vidgen_store_hello_row_t *row)
+{
+    off_t       clock;
+    time_t      apart;
+    ngx_int_t   timeline;
+
+    timeline = ngx_atoi(row->timeline.data, row->timeline.len);
+
+    if (ngx_vidgen_zone_history(hello->zone, &row->system_identifier,
+                                timeline == NGX_ERROR ? 0 : timeline))
+    {
+        ngx_log_error(NGX_LOG_WARN, hello->log, 0,
+                      "vidgen: the database continues another history"
+                      " (timeline %i): events seen before are forgotten",
+                      timeline);
+    }
+
+    if (hello->warned) {
+        return;
+    }
+
+    hello->warned = 1;
+
+    if (row->warnings.len) {
+        ngx_log_error(NGX_LOG_WARN, hello->log, 0, "vidgen: database: %V",
+                      &row->warnings);
+    }
+
+    clock = ngx_atoof(row->clock.data, row->clock.len);
+    apart = (time_t) (clock / 1000) - ngx_time();
+
+    if (clock == NGX_ERROR || apart > 30 || apart < -30) {
+        ngx_log_error(NGX_LOG_ERR, hello->log, 0,
+                      "vidgen: the database's clock is %T s from this"
+                      " machine's: webhook signatures with timestamps may"
+                      " fail", apart);
+    }
+}

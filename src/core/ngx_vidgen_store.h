@@ -1,0 +1,215 @@
+#ifndef _NGX_VIDGEN_STORE_H_INCLUDED_
+#define _NGX_VIDGEN_STORE_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include "io/ngx_vidgen_pg.h"
+#include "shm/ngx_vidgen_zone.h"
+
+
+/*
+ * The operations of the database (sql/), as the table of statements in the .c
+ * lists them.  Parameters and rows are structs of ngx_str_t alone, in the
+ * order of the SQL function's; data NULL is SQL's NULL.
+ */
+
+#define NGX_VIDGEN_STORE_SCHEMA  1       /* what hello() must at least say */
+#define NGX_VIDGEN_STORE_BATCH   64      /* most calls in one transaction */
+
+typedef enum {
+    NGX_VIDGEN_STORE_BEGIN = 0,
+    NGX_VIDGEN_STORE_NEXT_ATTEMPT,
+    NGX_VIDGEN_STORE_SUBMITTED,
+    NGX_VIDGEN_STORE_ABANDON,
+    NGX_VIDGEN_STORE_APPLY,
+    NGX_VIDGEN_STORE_JOB,
+    NGX_VIDGEN_STORE_STATEMENTS
+} ngx_vidgen_store_statement_e;
+
+typedef struct ngx_vidgen_store_s  ngx_vidgen_store_t;
+
+
+/* parameters */
+
+typedef struct {
+    ngx_str_t  job;
+    ngx_str_t  attempt;
+    ngx_str_t  user;
+    ngx_str_t  model;
+    ngx_str_t  prompt;
+    ngx_str_t  key;              /* hex SHA-256 of user and Idempotency-Key */
+    ngx_str_t  fingerprint;      /* hex SHA-256 of the parsed fields */
+    ngx_str_t  ttl;              /* ms */
+    ngx_str_t  candidates;       /* JSON: [{"name":"x","degraded":true}] */
+    ngx_str_t  preferred;
+    ngx_str_t  lease;            /* ms */
+} ngx_vidgen_store_begin_t;
+
+typedef struct {
+    ngx_str_t  job;
+    ngx_str_t  attempt;          /* to be closed */
+    ngx_str_t  state;            /* unsent, refused, unknown */
+    ngx_str_t  http_status;
+    ngx_str_t  reason;
+    ngx_str_t  error;
+    ngx_str_t  next;             /* the new attempt's id */
+    ngx_str_t  provider;         /* and provider */
+    ngx_str_t  lease;            /* ms */
+} ngx_vidgen_store_next_attempt_t;
+
+typedef struct {
+    ngx_str_t  job;
+    ngx_str_t  attempt;
+    ngx_str_t  provider_job_id;
+    ngx_str_t  progress;         /* queued, processing */
+    ngx_str_t  kept;             /* JSON object of texts */
+    ngx_str_t  http_status;
+    ngx_str_t  estimated_time;   /* seconds */
+    ngx_str_t  due;              /* ms until the first poll */
+} ngx_vidgen_store_submitted_t;
+
+typedef struct {
+    ngx_str_t  job;
+    ngx_str_t  attempt;
+    ngx_str_t  state;            /* unsent, refused, unknown */
+    ngx_str_t  http_status;
+    ngx_str_t  reason;
+    ngx_str_t  error;
+    ngx_str_t  answer_status;    /* what the client is told */
+    ngx_str_t  answer_error;
+    ngx_str_t  answer_code;
+} ngx_vidgen_store_abandon_t;
+
+typedef struct {
+    ngx_str_t  provider;
+    ngx_str_t  attempt;
+    ngx_str_t  provider_job_id;
+    ngx_str_t  status;
+    ngx_str_t  verdict;          /* t, f */
+    ngx_str_t  video_url;
+    ngx_str_t  error;
+    ngx_str_t  digest;           /* hex, of the event */
+    ngx_str_t  body;
+    ngx_str_t  first_provider;   /* t, f */
+    ngx_str_t  ttl;              /* ms */
+    ngx_str_t  source;           /* webhook, poll */
+} ngx_vidgen_store_apply_t;
+
+typedef struct {
+    ngx_str_t  job;
+    ngx_str_t  user;
+} ngx_vidgen_store_job_t;
+
+
+/* rows, without the ordinal */
+
+typedef struct {
+    ngx_str_t  outcome;
+    ngx_str_t  job;
+    ngx_str_t  attempt;
+    ngx_str_t  providers;        /* in their final order, by commas */
+    ngx_str_t  http_status;
+    ngx_str_t  provider;
+    ngx_str_t  status;
+    ngx_str_t  estimated_time;
+    ngx_str_t  error;
+    ngx_str_t  code;
+} ngx_vidgen_store_begin_row_t;
+
+typedef struct {
+    ngx_str_t  outcome;          /* go, stop */
+    ngx_str_t  status;
+    ngx_str_t  provider;
+} ngx_vidgen_store_next_attempt_row_t;
+
+typedef struct {
+    ngx_str_t  outcome;          /* recorded, duplicate_id, absent */
+    ngx_str_t  job;
+    ngx_str_t  http_status;
+    ngx_str_t  provider;
+    ngx_str_t  status;
+    ngx_str_t  estimated_time;
+    ngx_str_t  error;
+    ngx_str_t  code;
+} ngx_vidgen_store_submitted_row_t;
+
+typedef struct {
+    ngx_str_t  outcome;          /* closed, open, absent */
+    ngx_str_t  status;
+    ngx_str_t  provider;
+    ngx_str_t  refunded;
+} ngx_vidgen_store_abandon_row_t;
+
+typedef struct {
+    ngx_str_t  outcome;
+    ngx_str_t  job;
+    ngx_str_t  attempt;
+    ngx_str_t  status;
+    ngx_str_t  replay;
+    ngx_str_t  differs;
+    ngx_str_t  changed;
+    ngx_str_t  user;
+    ngx_str_t  refund_error;
+    ngx_str_t  final;
+} ngx_vidgen_store_apply_row_t;
+
+typedef struct {
+    ngx_str_t  job;
+    ngx_str_t  provider;
+    ngx_str_t  status;
+    ngx_str_t  video_url;
+    ngx_str_t  error;
+    ngx_str_t  estimated_time;
+    ngx_str_t  provider_attempts;
+    ngx_str_t  credits_used;
+    ngx_str_t  created_at;
+    ngx_str_t  completed_at;
+} ngx_vidgen_store_job_row_t;
+
+
+/*
+ * While the configuration loads: completes the connection settings with what
+ * the store asks of each new connection.
+ */
+ngx_int_t ngx_vidgen_store_configure(ngx_conf_t *cf,
+    ngx_vidgen_pg_conf_t *conf, ngx_vidgen_zone_t *zone);
+
+/* In a process with an event loop.  NULL: no memory. */
+ngx_vidgen_store_t *ngx_vidgen_store_create(ngx_cycle_t *cycle,
+    ngx_vidgen_pg_conf_t *conf);
+
+void ngx_vidgen_store_destroy(ngx_vidgen_store_t *store);
+
+ngx_vidgen_pg_t *ngx_vidgen_store_pg(ngx_vidgen_store_t *store);
+
+/*
+ * Starts statement with params (its struct, valid until the handler ran) as
+ * call, whose handler, data and reserved the caller has set.  NGX_OK: the
+ * handler will run once; NGX_BUSY: it will not, answer 503.
+ */
+ngx_int_t ngx_vidgen_store_start(ngx_vidgen_store_t *store,
+    ngx_vidgen_store_statement_e statement, ngx_vidgen_pg_call_t *call,
+    void *params);
+
+/*
+ * Fills row (the statement's struct) from the call's row; NGX_DECLINED if
+ * there is none.  The texts are valid during the handler.
+ */
+ngx_int_t ngx_vidgen_store_row(ngx_vidgen_pg_result_t *result, void *row,
+    size_t size);
+
+/* 1 for SQL's true */
+#define ngx_vidgen_store_true(text)                                           \
+    ((text)->len == 1 && (text)->data[0] == 't')
+
+/* 1: a column says exactly that word, a literal */
+#define ngx_vidgen_store_is(text, word)                                       \
+    ((text)->len == sizeof(word) - 1                                          \
+     && ngx_memcmp((text)->data, word, sizeof(word) - 1) == 0)
+
+/* the parameter's text of a boolean */
+extern ngx_str_t  ngx_vidgen_store_boolean[2];
+
+
+#endif /* _NGX_VIDGEN_STORE_H_INCLUDED_ */

@@ -1,0 +1,396 @@
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+#include "http/ngx_http_vidgen_attempt.h"
+#include "http/ngx_http_vidgen_attempt_response.h"
+
+
+/* what the subrequest is given; all made before it, for it cannot be undone */
+typedef struct {
+    ngx_http_headers_in_t      headers_in;
+    ngx_http_request_body_t   *body;
+    ngx_http_variable_value_t *variables;
+} ngx_http_vidgen_message_t;
+
+
+static ngx_int_t ngx_http_vidgen_attempt_build(
+    ngx_http_vidgen_operation_t *op, ngx_http_vidgen_message_t *message);
+static ngx_int_t ngx_http_vidgen_attempt_fill(ngx_http_vidgen_operation_t *op,
+    ngx_http_vidgen_message_t *message);
+static ngx_int_t ngx_http_vidgen_attempt_headers(ngx_pool_t *pool,
+    ngx_http_vidgen_message_t *message, ngx_array_t *headers);
+static ngx_int_t ngx_http_vidgen_attempt_header(ngx_pool_t *pool,
+    ngx_http_vidgen_message_t *message, ngx_vidgen_pair_t *pair);
+static ngx_int_t ngx_http_vidgen_attempt_body(ngx_pool_t *pool,
+    ngx_http_vidgen_message_t *message, ngx_str_t *body);
+static ngx_int_t ngx_http_vidgen_attempt_done(ngx_http_request_t *sr,
+    void *data, ngx_int_t rc);
+static void ngx_http_vidgen_attempt_wake(ngx_http_request_t *r);
+static void ngx_http_vidgen_attempt_timeout(ngx_event_t *ev);
+static void ngx_http_vidgen_attempt_expire(ngx_http_upstream_t *u);
+
+
+ngx_int_t
+ngx_http_vidgen_attempt_start(ngx_http_vidgen_operation_t *op)
+{
+    ngx_int_t                    rc;
+    ngx_http_request_t          *r, *sr;
+    ngx_http_vidgen_message_t    message;
+    ngx_http_post_subrequest_t  *ps;
+
+    r = op->task.request;
+
+    rc = ngx_http_vidgen_attempt_build(op, &message);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    ps = ngx_palloc(r->pool, sizeof(ngx_http_post_subrequest_t));
+    if (ps == NULL) {
+        return NGX_ERROR;
+    }
+
+    ps->handler = ngx_http_vidgen_attempt_done;
+    ps->data = op;
+
+    if (ngx_http_subrequest(r, &op->lcf->pass, NULL, &sr, ps,
+                            NGX_HTTP_SUBREQUEST_WAITED
+                            |NGX_HTTP_SUBREQUEST_IN_MEMORY)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(&op->attempt, sizeof(ngx_http_vidgen_attempt_t));
+    op->attempt.subrequest = sr;
+
+    /* nginx resends what is not POST; only the method's number decides */
+
+    sr->method = NGX_HTTP_POST;
+    ngx_str_set(&sr->method_name, "POST");
+    sr->variables = message.variables;
+    sr->headers_in = message.headers_in;
+    sr->request_body = message.body;
+
+    r->write_event_handler = ngx_http_vidgen_attempt_wake;
+
+    op->attempt.timer.handler = ngx_http_vidgen_attempt_timeout;
+    op->attempt.timer.data = op;
+    op->attempt.timer.log = op->task.log;
+
+    ngx_add_timer(&op->attempt.timer, op->lcf->attempt_timeout);
+
+    return NGX_OK;
+}
+
+
+/*
+ * Fills URL, headers and body while the request has fresh variables, so that
+ * what depends on $vidgen_* (a map by provider) is evaluated for this attempt.
+ */
+static ngx_int_t
+ngx_http_vidgen_attempt_build(ngx_http_vidgen_operation_t *op,
+    ngx_http_vidgen_message_t *message)
+{
+    ngx_int_t                   rc;
+    ngx_http_request_t         *r;
+    ngx_http_variable_value_t  *variables;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    r = op->task.request;
+    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
+
+    message->variables = ngx_pcalloc(r->pool, cmcf->variables.nelts
+                                          * sizeof(ngx_http_variable_value_t));
+    if (message->variables == NULL) {
+        return NGX_ERROR;
+    }
+
+    variables = r->variables;
+    r->variables = message->variables;
+
+    rc = ngx_http_vidgen_attempt_fill(op, message);
+
+    r->variables = variables;
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_http_vidgen_attempt_fill(ngx_http_vidgen_operation_t *op,
+    ngx_http_vidgen_message_t *message)
+{
+    ngx_int_t               rc;
+    ngx_str_t               body;
+    ngx_pool_t             *pool;
+    ngx_array_t             headers;
+    ngx_vidgen_request_t   *request;
+    ngx_vidgen_provider_t  *provider;
+
+    provider = op->candidate->provider;
+    request = &provider->submit->request;
+    pool = op->task.request->pool;
+
+    if (ngx_http_vidgen_operation_source(op, provider) != NGX_OK
+        || ngx_array_init(&headers, pool, 8, sizeof(ngx_vidgen_pair_t))
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    rc = ngx_vidgen_provider_url(request, &op->source, pool,
+                                 &op->source.values[NGX_VIDGEN_VALUE_URL]);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    rc = ngx_vidgen_provider_body(request, &op->source, pool, &body);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    rc = ngx_vidgen_provider_headers(provider, request, &op->source, pool,
+                                     &headers);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    rc = ngx_http_vidgen_attempt_headers(pool, message, &headers);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    return ngx_http_vidgen_attempt_body(pool, message, &body);
+}
+
+
+/* nothing of the client's headers reaches a provider */
+static ngx_int_t
+ngx_http_vidgen_attempt_headers(ngx_pool_t *pool,
+    ngx_http_vidgen_message_t *message, ngx_array_t *headers)
+{
+    ngx_uint_t          i;
+    ngx_vidgen_pair_t  *pair;
+
+    static ngx_vidgen_pair_t  own[] = {
+        { ngx_string("Content-Type"), ngx_string("application/json") },
+        { ngx_string("Accept"), ngx_string("application/json") },
+        { ngx_string("User-Agent"), ngx_string("ngx_http_vidgen_module") }
+    };
+
+    ngx_memzero(&message->headers_in, sizeof(ngx_http_headers_in_t));
+
+    if (ngx_list_init(&message->headers_in.headers, pool, 8,
+                      sizeof(ngx_table_elt_t))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+        if (ngx_http_vidgen_attempt_header(pool, message, &own[i]) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    pair = headers->elts;
+
+    for (i = 0; i < headers->nelts; i++) {
+        if (ngx_http_vidgen_attempt_header(pool, message, &pair[i])
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_vidgen_attempt_header(ngx_pool_t *pool,
+    ngx_http_vidgen_message_t *message, ngx_vidgen_pair_t *pair)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&message->headers_in.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(h, sizeof(ngx_table_elt_t));
+
+    h->key = pair->name;
+    h->value = pair->value;
+    h->lowcase_key = ngx_pnalloc(pool, pair->name.len);
+    if (h->lowcase_key == NULL) {
+        return NGX_ERROR;
+    }
+
+    h->hash = ngx_hash_strlow(h->lowcase_key, pair->name.data, pair->name.len);
+
+    return NGX_OK;
+}
+
+
+/* what the proxy module sends is the body of the request it is given */
+static ngx_int_t
+ngx_http_vidgen_attempt_body(ngx_pool_t *pool,
+    ngx_http_vidgen_message_t *message, ngx_str_t *body)
+{
+    ngx_buf_t  *b;
+
+    message->body = ngx_pcalloc(pool, sizeof(ngx_http_request_body_t));
+    b = ngx_calloc_buf(pool);
+
+    if (message->body == NULL || b == NULL) {
+        return NGX_ERROR;
+    }
+
+    message->body->bufs = ngx_alloc_chain_link(pool);
+    if (message->body->bufs == NULL) {
+        return NGX_ERROR;
+    }
+
+    b->pos = body->data;
+    b->last = body->data + body->len;
+    b->memory = 1;
+    b->last_buf = 1;
+
+    message->body->bufs->buf = b;
+    message->body->bufs->next = NULL;
+    message->headers_in.content_length_n = body->len;
+
+    return NGX_OK;
+}
+
+
+/* may be called more than once, and rc is no verdict */
+static ngx_int_t
+ngx_http_vidgen_attempt_done(ngx_http_request_t *sr, void *data, ngx_int_t rc)
+{
+    ngx_http_vidgen_operation_t *op = data;
+
+    if (op->attempt.subrequest == sr && !op->attempt.done) {
+        ngx_http_vidgen_attempt_response(op, sr, rc);
+    }
+
+    return NGX_OK;
+}
+
+
+/* the parent's turn after its subrequest */
+static void
+ngx_http_vidgen_attempt_wake(ngx_http_request_t *r)
+{
+    ngx_http_vidgen_ctx_t        *ctx;
+    ngx_http_vidgen_operation_t  *op;
+
+    ctx = ngx_http_vidgen_ctx(r, 0);
+
+    if (ctx == NULL || ctx->operation == NULL) {
+        return;
+    }
+
+    op = ctx->operation;
+
+    if (!op->attempt.done) {
+        return;
+    }
+
+    r->write_event_handler = ngx_http_request_empty_handler;
+    op->attempt.subrequest = NULL;
+
+    ngx_http_vidgen_operation_attempted(op);
+}
+
+
+ngx_uint_t
+ngx_http_vidgen_attempt_cut(ngx_http_vidgen_operation_t *op)
+{
+    ngx_http_request_t  *sr;
+
+    sr = op->attempt.subrequest;
+
+    if (sr == NULL) {
+        return 0;
+    }
+
+    if (!op->attempt.done) {
+        ngx_http_vidgen_attempt_response(op, sr, NGX_HTTP_BAD_GATEWAY);
+
+        if (op->attempt.response.transport == NGX_VIDGEN_TRANSPORT_ANSWERED) {
+            /* the answer was still coming in */
+            op->attempt.response.transport = NGX_VIDGEN_TRANSPORT_RESET;
+        }
+    }
+
+    op->attempt.subrequest = NULL;
+
+    return 1;
+}
+
+
+static void
+ngx_http_vidgen_attempt_timeout(ngx_event_t *ev)
+{
+    ngx_http_vidgen_operation_t *op = ev->data;
+
+    ngx_connection_t     *c;
+    ngx_http_request_t   *sr;
+    ngx_http_upstream_t  *u;
+
+    sr = op->attempt.subrequest;
+
+    if (sr == NULL || op->attempt.done) {
+        return;
+    }
+
+    op->attempt.timedout = 1;
+    u = sr->upstream;
+    c = sr->connection;
+
+    if (u == NULL) {
+        ngx_http_finalize_request(sr, NGX_HTTP_GATEWAY_TIME_OUT);
+
+    } else {
+        ngx_http_vidgen_attempt_expire(u);
+    }
+
+    ngx_http_run_posted_requests(c);
+}
+
+
+/* lets the upstream find that its own timer has fired, with no try left */
+static void
+ngx_http_vidgen_attempt_expire(ngx_http_upstream_t *u)
+{
+    ngx_event_t         *ev;
+    ngx_connection_t    *pc;
+    ngx_resolver_ctx_t  *ctx;
+
+    u->peer.tries = 0;
+
+    if (u->resolved && u->resolved->ctx) {
+        ctx = u->resolved->ctx;
+        ctx->state = NGX_RESOLVE_TIMEDOUT;
+        ctx->handler(ctx);
+        return;
+    }
+
+    pc = u->peer.connection;
+
+    if (pc == NULL) {
+        return;
+    }
+
+    ev = pc->write->timer_set ? pc->write : pc->read;
+
+    if (ev->timer_set) {
+        ngx_del_timer(ev);
+    }
+
+    ev->timedout = 1;
+    ev->handler(ev);
+}

@@ -1,0 +1,160 @@
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+#include "http/ngx_http_vidgen_attempt_response.h"
+
+
+static ngx_vidgen_transport_e ngx_http_vidgen_attempt_transport(
+    ngx_http_request_t *sr, ngx_int_t rc, ngx_uint_t sent);
+static ngx_uint_t ngx_http_vidgen_attempt_sent(ngx_http_request_t *sr);
+static time_t ngx_http_vidgen_attempt_retry_after(ngx_http_upstream_t *u);
+
+
+void
+ngx_http_vidgen_attempt_response(ngx_http_vidgen_operation_t *op,
+    ngx_http_request_t *sr, ngx_int_t rc)
+{
+    ngx_buf_t              *b;
+    ngx_http_upstream_t    *u;
+    ngx_vidgen_response_t  *response;
+
+    u = sr->upstream;
+    response = &op->attempt.response;
+
+    op->attempt.done = 1;
+    op->attempt.retry_after = -1;
+
+    if (op->attempt.timer.timer_set) {
+        ngx_del_timer(&op->attempt.timer);
+    }
+
+    response->sent = ngx_http_vidgen_attempt_sent(sr);
+
+    if (op->attempt.timedout) {
+        response->transport = NGX_VIDGEN_TRANSPORT_TIMEOUT;
+        return;
+    }
+
+    if (u == NULL || !u->header_sent) {
+        response->transport = ngx_http_vidgen_attempt_transport(sr, rc,
+                                                            response->sent);
+        return;
+    }
+
+    response->transport = NGX_VIDGEN_TRANSPORT_ANSWERED;
+    response->http_status = u->headers_in.status_n;
+    op->attempt.retry_after = ngx_http_vidgen_attempt_retry_after(u);
+
+    if (sr->out && sr->out->buf) {
+        b = sr->out->buf;
+        response->body.len = b->last - b->pos;
+        response->body.data = ngx_pnalloc(op->task.pool,
+                                          response->body.len + 1);
+        if (response->body.data == NULL) {
+            response->body.len = 0;
+            return;
+        }
+
+        ngx_memcpy(response->body.data, b->pos, response->body.len);
+    }
+}
+
+
+static ngx_vidgen_transport_e
+ngx_http_vidgen_attempt_transport(ngx_http_request_t *sr, ngx_int_t rc,
+    ngx_uint_t sent)
+{
+    ngx_http_upstream_t  *u;
+
+    u = sr->upstream;
+
+    if (rc == NGX_HTTP_GATEWAY_TIME_OUT) {
+        return NGX_VIDGEN_TRANSPORT_TIMEOUT;
+    }
+
+    if (sent) {
+        return NGX_VIDGEN_TRANSPORT_RESET;
+    }
+
+    if (u && u->resolved && u->resolved->sockaddr == NULL
+        && u->resolved->naddrs == 0 && u->upstream == NULL)
+    {
+        return NGX_VIDGEN_TRANSPORT_DNS;
+    }
+
+    return NGX_VIDGEN_TRANSPORT_CONNECT;
+}
+
+
+/*
+ * Whether a byte of the request may have left.  Of the times that nginx
+ * keeps none proves it; a TLS handshake does not count.
+ */
+static ngx_uint_t
+ngx_http_vidgen_attempt_sent(ngx_http_request_t *sr)
+{
+    ngx_uint_t                  i;
+    ngx_http_upstream_t        *u;
+    ngx_http_upstream_state_t  *state;
+
+    u = sr->upstream;
+
+    if (u == NULL) {
+        return 0;
+    }
+
+    if (u->peer.connection && u->peer.connection->sent) {
+        return 1;
+    }
+
+    if (sr->upstream_states) {
+        state = sr->upstream_states->elts;
+
+        for (i = 0; i < sr->upstream_states->nelts; i++) {
+            if (state[i].bytes_sent) {
+                return 1;
+            }
+        }
+    }
+
+    return 0;
+}
+
+
+/* seconds, or a date; -1: not said */
+static time_t
+ngx_http_vidgen_attempt_retry_after(ngx_http_upstream_t *u)
+{
+    time_t            when;
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *header;
+
+    static ngx_str_t  name = ngx_string("retry-after");
+
+    for (part = &u->headers_in.headers.part; part; part = part->next) {
+        header = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+            if (header[i].key.len != name.len
+                || ngx_strncasecmp(header[i].key.data, name.data, name.len)
+                   != 0)
+            {
+                continue;
+            }
+
+            when = ngx_atotm(header[i].value.data, header[i].value.len);
+            if (when != (time_t) NGX_ERROR) {
+                return ngx_max(when, 1);
+            }
+
+            when = ngx_parse_http_time(header[i].value.data,
+                                       header[i].value.len);
+            if (when != (time_t) NGX_ERROR) {
+                return ngx_max(when - ngx_time(), 1);
+            }
+        }
+    }
+
+    return -1;
+}

@@ -1,0 +1,284 @@
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+#include "base/ngx_vidgen_id.h"
+#include "http/ngx_http_vidgen_body.h"
+#include "http/ngx_http_vidgen_conf.h"
+#include "http/ngx_http_vidgen_context.h"
+#include "http/ngx_http_vidgen_event.h"
+
+
+static ngx_int_t ngx_http_vidgen_event_argument(ngx_http_request_t *r,
+    char *name, ngx_str_t *value);
+static ngx_int_t ngx_http_vidgen_event_header(void *data, ngx_str_t *name,
+    ngx_str_t *value);
+static ngx_int_t ngx_http_vidgen_event_signature(ngx_http_request_t *r,
+    ngx_http_vidgen_event_t *event, ngx_http_vidgen_error_e *error);
+static ngx_int_t ngx_http_vidgen_event_token(ngx_http_request_t *r,
+    ngx_http_vidgen_event_t *event);
+static ngx_int_t ngx_http_vidgen_event_digest(ngx_http_vidgen_event_t *event);
+
+
+ngx_int_t
+ngx_http_vidgen_event_read(ngx_http_request_t *r,
+    ngx_http_vidgen_event_t *event, ngx_http_vidgen_error_e *error)
+{
+    u_char                  bytes[16];
+    ngx_str_t               attempt;
+    ngx_http_vidgen_ctx_t  *ctx;
+
+    event->provider = ngx_http_vidgen_event_provider(r);
+
+    if (event->provider == NULL) {
+        *error = NGX_HTTP_VIDGEN_UNKNOWN_PROVIDER;
+        return NGX_DECLINED;
+    }
+
+    ctx = ngx_http_vidgen_ctx(r, 0);
+    ctx->provider = event->provider->name;
+
+    ngx_str_null(&event->attempt);
+
+    if (ngx_http_vidgen_event_argument(r, "attempt", &attempt) == NGX_OK
+        && ngx_vidgen_uuid_parse(&attempt, bytes) == NGX_OK)
+    {
+        event->attempt.data = ngx_pnalloc(r->pool, NGX_VIDGEN_UUID_LEN);
+        if (event->attempt.data == NULL) {
+            return NGX_ERROR;
+        }
+
+        (void) ngx_vidgen_uuid_print(event->attempt.data, bytes);
+        event->attempt.len = NGX_VIDGEN_UUID_LEN;
+    }
+
+    return ngx_http_vidgen_body(r, &event->body);
+}
+
+
+ngx_vidgen_provider_t *
+ngx_http_vidgen_event_provider(ngx_http_request_t *r)
+{
+    ngx_str_t                     name;
+    ngx_vidgen_provider_t       **first;
+    ngx_http_vidgen_loc_conf_t   *lcf;
+    ngx_http_vidgen_main_conf_t  *mcf;
+
+    static ngx_str_t  header = ngx_string("x-provider");
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_vidgen_module);
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_vidgen_module);
+
+    ngx_str_null(&name);
+
+    if (lcf->webhook_provider) {
+        if (ngx_http_complex_value(r, lcf->webhook_provider, &name)
+            != NGX_OK)
+        {
+            return NULL;
+        }
+
+        return ngx_vidgen_provider_find(&mcf->providers, &name);
+    }
+
+    if (ngx_http_vidgen_event_argument(r, "provider", &name) == NGX_OK
+        || ngx_http_vidgen_event_header(r, &header, &name) == NGX_OK)
+    {
+        return ngx_vidgen_provider_find(&mcf->providers, &name);
+    }
+
+    first = mcf->providers.elts;
+
+    return first[0];
+}
+
+
+/* an argument of the URL, unescaped; NGX_DECLINED: not there */
+static ngx_int_t
+ngx_http_vidgen_event_argument(ngx_http_request_t *r, char *name,
+    ngx_str_t *value)
+{
+    u_char     *dst, *src;
+    ngx_str_t   raw;
+
+    if (ngx_http_arg(r, (u_char *) name, ngx_strlen(name), &raw) != NGX_OK) {
+        return NGX_DECLINED;
+    }
+
+    dst = ngx_pnalloc(r->pool, raw.len + 1);
+    if (dst == NULL) {
+        return NGX_DECLINED;
+    }
+
+    value->data = dst;
+    src = raw.data;
+    ngx_unescape_uri(&dst, &src, raw.len, 0);
+    value->len = dst - value->data;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_vidgen_event_header(void *data, ngx_str_t *name, ngx_str_t *value)
+{
+    ngx_http_request_t *r = data;
+
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *header;
+
+    part = &r->headers_in.headers.part;
+    header = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                return NGX_DECLINED;
+            }
+
+            part = part->next;
+            header = part->elts;
+            i = 0;
+        }
+
+        if (header[i].key.len == name->len
+            && ngx_strncasecmp(header[i].key.data, name->data, name->len) == 0)
+        {
+            *value = header[i].value;
+            return NGX_OK;
+        }
+    }
+}
+
+
+ngx_int_t
+ngx_http_vidgen_event_verify(ngx_http_request_t *r,
+    ngx_http_vidgen_event_t *event, ngx_http_vidgen_error_e *error)
+{
+    ngx_int_t               rc;
+    ngx_http_vidgen_ctx_t  *ctx;
+
+    ctx = ngx_http_vidgen_ctx(r, 0);
+    ctx->checked = 1;
+
+    *error = NGX_HTTP_VIDGEN_BAD_SIGNATURE;
+
+    if (event->provider->webhook == NULL) {
+        ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                      "vidgen: webhook refused: provider \"%V\" sends none",
+                      &event->provider->name);
+        return NGX_DECLINED;
+    }
+
+    if (event->provider->webhook->scheme.token) {
+        rc = ngx_http_vidgen_event_token(r, event);
+
+    } else {
+        rc = ngx_http_vidgen_event_signature(r, event, error);
+    }
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    ctx->verified = 1;
+
+    return ngx_http_vidgen_event_digest(event);
+}
+
+
+static ngx_int_t
+ngx_http_vidgen_event_signature(ngx_http_request_t *r,
+    ngx_http_vidgen_event_t *event, ngx_http_vidgen_error_e *error)
+{
+    ngx_int_t                    rc;
+    const char                  *reason;
+    ngx_vidgen_source_t          source;
+    ngx_vidgen_scheme_input_t    input;
+
+    ngx_memzero(&source, sizeof(source));
+    source.variable = ngx_http_vidgen_ctx_variable;
+    source.data = r;
+
+    input.body = &event->body;
+    input.now = ngx_time();
+    input.header = ngx_http_vidgen_event_header;
+    input.data = r;
+    input.source = &source;
+
+    reason = NULL;
+
+    rc = ngx_vidgen_scheme_verify(&event->provider->webhook->scheme, &input,
+                                  r->pool, &reason);
+
+    if (rc == NGX_AGAIN) {
+        *error = NGX_HTTP_VIDGEN_NO_KEY_SET;
+        return NGX_DECLINED;
+    }
+
+    if (rc == NGX_DECLINED) {
+        ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                      "vidgen: webhook refused: provider \"%V\": %s",
+                      &event->provider->name, reason ? reason : "");
+    }
+
+    return rc;
+}
+
+
+/* a capability: whoever knows the token was told of this attempt */
+static ngx_int_t
+ngx_http_vidgen_event_token(ngx_http_request_t *r,
+    ngx_http_vidgen_event_t *event)
+{
+    u_char                        bytes[32];
+    ngx_str_t                     given, token;
+    ngx_uint_t                    i;
+    ngx_vidgen_key_t            **key;
+    ngx_http_vidgen_main_conf_t  *mcf;
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_vidgen_module);
+
+    if (event->attempt.len == 0
+        || ngx_http_vidgen_event_argument(r, "token", &given) != NGX_OK)
+    {
+        return NGX_DECLINED;
+    }
+
+    token.data = bytes;
+    token.len = sizeof(bytes);
+    key = mcf->secrets.elts;
+
+    for (i = 0; i < mcf->secrets.nelts; i++) {
+        if (ngx_vidgen_provider_token(key[i], &event->attempt, bytes)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        if (ngx_vidgen_equal(&given, &token)) {
+            return NGX_OK;
+        }
+    }
+
+    return NGX_DECLINED;
+}
+
+
+/* the zone's key: provider, attempt of the URL and raw body */
+static ngx_int_t
+ngx_http_vidgen_event_digest(ngx_http_vidgen_event_t *event)
+{
+    ngx_str_t  pieces[5];
+
+    static ngx_str_t  separator = { 1, (u_char *) "\0" };
+
+    pieces[0] = event->provider->name;
+    pieces[1] = separator;
+    pieces[2] = event->attempt;
+    pieces[3] = separator;
+    pieces[4] = event->body;
+
+    return ngx_vidgen_sha256(pieces, 5, event->digest);
+}

@@ -1,0 +1,64 @@
+#ifndef _NGX_VIDGEN_ZONE_INT_H_INCLUDED_
+#define _NGX_VIDGEN_ZONE_INT_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include "shm/ngx_vidgen_health.h"
+#include "shm/ngx_vidgen_metric.h"
+#include "shm/ngx_vidgen_seen_set.h"
+#include "shm/ngx_vidgen_zone.h"
+
+
+/*
+ * The inside of the zone, for the files of this folder.  Pointers in it are
+ * to places in it: every process has it mapped at the same address.
+ *
+ * One block, taken from the slab pool when the zone is made:
+ * ngx_vidgen_zone_sh_t, the health records, the entries of the seen set.
+ */
+
+typedef struct {
+    u_char                       len;        /* 0: the record is free */
+    u_char                       name[63];
+    ngx_uint_t                   passes;     /* in a row */
+    time_t                       used;       /* when it was last written */
+    ngx_vidgen_health_t          health;
+} ngx_vidgen_health_record_t;
+
+typedef struct {
+    uint32_t                     magic;
+    uint32_t                     layout;
+    ngx_atomic_t                 dirty;
+    ngx_vidgen_seen_set_t        seen;
+    ngx_vidgen_health_record_t  *records;
+    ngx_uint_t                   nrecords;
+    ngx_uint_t                   timeline;
+    u_char                       system_len; /* 0: no history known yet */
+    u_char                       system[31];
+    ngx_atomic_t                 metrics[NGX_VIDGEN_METRICS];
+} ngx_vidgen_zone_sh_t;
+
+struct ngx_vidgen_zone_s {
+    ngx_vidgen_zone_sh_t        *sh;
+    ngx_slab_pool_t             *shpool;
+};
+
+
+/* what is being changed: the n-th health record is DIRTY_HEALTH + n */
+#define NGX_VIDGEN_DIRTY_SEEN    1
+#define NGX_VIDGEN_DIRTY_HEALTH  2
+
+/*
+ * Locks the zone.  If its last owner died within a change, the seen set is
+ * emptied and the health record that was being written is forgotten.
+ */
+void ngx_vidgen_zone_lock(ngx_vidgen_zone_t *zone);
+
+/* Before the first change under the lock; unlocking ends it. */
+void ngx_vidgen_zone_dirty(ngx_vidgen_zone_t *zone, ngx_uint_t what);
+
+void ngx_vidgen_zone_unlock(ngx_vidgen_zone_t *zone);
+
+
+#endif /* _NGX_VIDGEN_ZONE_INT_H_INCLUDED_ */
