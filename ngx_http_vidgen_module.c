@@ -7,11 +7,13 @@
 #include "http/ngx_http_vidgen_conf_provider.h"
 #include "http/ngx_http_vidgen_process.h"
 #include "http/ngx_http_vidgen_variable.h"
+#include "http/ngx_http_vidgen_verify.h"
 
 
 /* The reader's door: which directive is set where, and what runs when. */
 
 
+static ngx_int_t ngx_http_vidgen_postconfiguration(ngx_conf_t *cf);
 static void ngx_http_vidgen_exit(ngx_cycle_t *cycle);
 
 
@@ -71,6 +73,17 @@ static ngx_command_t  ngx_http_vidgen_commands[] = {
       NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE1,
       ngx_http_vidgen_conf_webhook,
       NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
+
+    { ngx_string("vidgen_verify"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_vidgen_conf_verify,
+      NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
+
+    { ngx_string("vidgen_dry_run"),
+      NGX_HTTP_VIDGEN_ANY_CONF|NGX_CONF_FLAG,
+      ngx_http_vidgen_conf_dry_run,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_vidgen_loc_conf_t, dry_run), NULL },
 
     { ngx_string("vidgen_job"),
       NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
@@ -138,7 +151,7 @@ static ngx_command_t  ngx_http_vidgen_commands[] = {
 
 static ngx_http_module_t  ngx_http_vidgen_module_ctx = {
     ngx_http_vidgen_add_variables,         /* preconfiguration */
-    ngx_http_vidgen_check_conf,            /* postconfiguration */
+    ngx_http_vidgen_postconfiguration,     /* postconfiguration */
 
     ngx_http_vidgen_create_main_conf,      /* create main configuration */
     ngx_http_vidgen_init_main_conf,        /* init main configuration */
@@ -165,6 +178,17 @@ ngx_module_t  ngx_http_vidgen_module = {
     NULL,                                  /* exit master */
     NGX_MODULE_V1_PADDING
 };
+
+
+static ngx_int_t
+ngx_http_vidgen_postconfiguration(ngx_conf_t *cf)
+{
+    if (ngx_http_vidgen_check_conf(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_vidgen_verify_init(cf);
+}
 
 
 static void

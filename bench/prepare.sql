@@ -119,15 +119,6 @@ END
 $$;
 
 
-CREATE FUNCTION bench.open_jobs(first bigint, last bigint) RETURNS bigint
-LANGUAGE sql AS
-$$
-    SELECT count(*) FROM video_jobs
-    WHERE id BETWEEN bench.job(first) AND bench.job(last)
-        AND status NOT IN ('completed', 'failed')
-$$;
-
-
 -- What is not as it must be after that many events, as sentences.
 CREATE FUNCTION bench.wrong(sent bigint, credits bigint) RETURNS SETOF text
 LANGUAGE sql AS
@@ -150,7 +141,7 @@ $$
         FROM user_credits c LEFT JOIN vidgen.ledger l USING (user_id)
         GROUP BY c.user_id
     ), wrong(what, n) AS (
-        SELECT 'ended jobs more than events', count(*) - sent FROM ended
+        SELECT 'more ended jobs than events', count(*) - sent FROM ended
         UNION ALL
         SELECT 'jobs ended the wrong way', count(*) FROM ended
         WHERE (status = 'failed') <> f

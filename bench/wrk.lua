@@ -1,8 +1,8 @@
--- Requests for wrk: wrk -t1 ... -s wrk.lua URL -- FILE
+-- Requests for wrk: wrk -t1 -cN ... -s wrk.lua URL -- FILE N
 --
 -- Each line of FILE is a request: query string, tab, signature, tab, body.
--- One line is sent again and again; of several, each is sent once, and then
--- the run ends.  Prints one line of JSON.
+-- One line is sent again and again; of several, each is sent once, and the
+-- run ends when all are answered.  Prints one line of JSON.
 
 local ffi = require("ffi")
 
@@ -14,7 +14,8 @@ ffi.cdef [[
 ]]
 
 local requests = {}
-local sent = 0
+local connections
+local sent = -1                   -- wrk asks for one to look at it first
 local threads = {}
 
 local function now()
@@ -23,20 +24,22 @@ local function now()
     return tonumber(time.sec) + tonumber(time.nsec) / 1e9
 end
 
--- The thread stops at once; SIGINT ends the wait of the main thread.
+-- A connection that has nothing left to do begins a request and does not end
+-- it.  When the last one does, all are answered: the thread stops at once, and
+-- SIGINT ends the wait of the main thread.
 local function next_request()
     sent = sent + 1
 
     if sent == 1 then
         began = now()
 
-    elseif sent == #requests then
+    elseif sent == #requests + connections then
         ended = now()
         wrk.thread:stop()
         ffi.C.kill(ffi.C.getpid(), 2)
     end
 
-    return requests[math.min(sent, #requests)]
+    return requests[math.max(sent, 1)] or "GET / HTTP/1.1\r\n"
 end
 
 function setup(thread)
@@ -46,6 +49,7 @@ end
 function init(args)
     local path = wrk.path
 
+    connections = tonumber(args[2])
     wrk.method = "POST"
 
     for line in io.lines(args[1]) do

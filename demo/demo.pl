@@ -231,8 +231,7 @@ sub curl {
     my $line = curl_line(@request);
     print "\$ $line\n";
     my $text = `$line` =~ s/\r//gr;
-    print map { "  $_\n" } split /\n/, $text;
-    print "\n";
+    print map { $_ eq '' ? "\n" : "  $_\n" } split /\n/, $text;
 
     ($last_headers, my $answer) = split /\n\n/, $text, 2;
     my ($status) = $text =~ /^HTTP\S+ (\d+)/;

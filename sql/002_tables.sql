@@ -184,6 +184,8 @@ CREATE INDEX IF NOT EXISTS vidgen_idempotency_log_expires_at
 
 CREATE INDEX IF NOT EXISTS idx_provider_health_recent
     ON provider_health_log (provider_name, checked_at DESC);
+CREATE INDEX IF NOT EXISTS vidgen_provider_health_log_checked_at
+    ON provider_health_log (checked_at);
 CREATE INDEX IF NOT EXISTS vidgen_provider_failover_log_job_id
     ON provider_failover_log (job_id);
 

@@ -48,6 +48,7 @@ BEGIN
                     ('provider_failover_log', 'to_provider', 'text', 63),
                     ('provider_failover_log', 'reason', 'text', 20),
                     ('provider_failover_log', 'created_at', 'time', 0),
+                    ('provider_health_log', 'id', 'number', 0),
                     ('provider_health_log', 'provider_name', 'text', 63),
                     ('provider_health_log', 'status', 'text', 8),
                     ('provider_health_log', 'response_time_ms', 'number', 0),

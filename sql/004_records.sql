@@ -107,6 +107,8 @@ CREATE TABLE IF NOT EXISTS vidgen.parked (
 );
 
 CREATE INDEX IF NOT EXISTS parked_received ON vidgen.parked (received);
+CREATE INDEX IF NOT EXISTS parked_orphans
+    ON vidgen.parked (id) WHERE adopted IS NULL;
 
 
 -- One row for each outage that is announced.

@@ -45,13 +45,14 @@ END $$;
 -- Whoever takes them takes them before any other lock.
 
 CREATE OR REPLACE FUNCTION vidgen.lock_names(p_names text[]) RETURNS void
-LANGUAGE sql SET search_path FROM CURRENT AS $$
-    SELECT pg_advisory_xact_lock(n.hash)
-      FROM (SELECT DISTINCT hashtextextended('vidgen:' || name, 0) AS hash
-              FROM unnest(p_names) AS name
-             WHERE name IS NOT NULL
-             ORDER BY 1) n
-$$;
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(n.hash)
+       FROM (SELECT DISTINCT hashtextextended('vidgen:' || name, 0) AS hash
+               FROM unnest(p_names) AS name
+              WHERE name IS NOT NULL
+              ORDER BY 1) n;
+END $$;
 
 
 -- Of a job that exists: what vidgen.begin() answers to the same call again, or

@@ -27,7 +27,7 @@ BEGIN
             job              uuid,      -- found
             attempt          uuid,      -- found
             taken            boolean,   -- the id is another attempt's
-            turn             integer    -- among the events of its job
+            sure             boolean    -- nobody may give its id to another
         );
     END IF;
 
@@ -203,6 +203,103 @@ BEGIN
       LEFT JOIN vidgen.settle_jobs(v_changed) s ON s.job_id = r.job_id;
 
     RETURN v_results;
+END $$;
+
+-- The same for any number of events of a job: the first of each, then the
+-- second, and so on.  What repeats an event of the same batch is not looked up
+-- again.
+
+CREATE OR REPLACE FUNCTION vidgen.move_in_turns(p_events vidgen.event[])
+RETURNS vidgen.applied[]
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    v_results  vidgen.applied[];
+    v_turns    integer[];
+    v_twins    integer[];
+BEGIN
+    -- the event of which each is a copy, or NULL; whose turn it is
+
+    SELECT array_agg(t.twin ORDER BY t.i) INTO v_twins
+      FROM (SELECT e.ordinality AS i,
+                   CASE WHEN e.verdict AND e.status IN ('completed', 'failed')
+                        THEN nullif(first_value(e.ordinality) OVER
+                                        (PARTITION BY e.attempt, e.status,
+                                             e.verdict, e.provider,
+                                             e.provider_job_id
+                                         ORDER BY e.ordinality),
+                                    e.ordinality) END AS twin
+              FROM unnest(p_events) WITH ORDINALITY e) t;
+
+    SELECT array_agg(t.turn ORDER BY t.i) INTO v_turns
+      FROM (SELECT e.ordinality AS i,
+                   CASE WHEN v_twins[e.ordinality] IS NULL
+                        THEN row_number() OVER
+                                 (PARTITION BY e.job,
+                                      v_twins[e.ordinality] IS NULL
+                                  ORDER BY e.ordinality) END AS turn
+              FROM unnest(p_events) WITH ORDINALITY e) t;
+
+    FOR v_turn IN 1 .. (SELECT max(t) FROM unnest(v_turns) t) LOOP
+        v_results := v_results || vidgen.move_attempts(
+            ARRAY(SELECT p_events[t.ordinality]
+                    FROM unnest(v_turns) WITH ORDINALITY t (turn)
+                   WHERE t.turn = v_turn));
+    END LOOP;
+
+    RETURN v_results || ARRAY(
+        SELECT ROW(e.ord,
+                   CASE WHEN r.final THEN 'replay' ELSE r.outcome END,
+                   r.job_id, r.attempt_id, r.status, r.final,
+                   r.final AND (r.differs
+                                OR coalesce(e.digest <> o.digest, false)),
+                   false, r.user_id, NULL, r.final)::vidgen.applied
+          FROM unnest(v_twins) WITH ORDINALITY t (twin)
+          JOIN unnest(p_events) WITH ORDINALITY e
+            ON e.ordinality = t.ordinality
+          JOIN unnest(p_events) WITH ORDINALITY o ON o.ordinality = t.twin
+          JOIN unnest(v_results) r ON r.ord = o.ord
+         WHERE t.twin IS NOT NULL);
+END $$;
+
+-- Applies what was parked under the ids of attempts.  The caller holds the ids'
+-- advisory locks and the jobs' row locks, and calls vidgen.refund_jobs() last
+-- for the jobs that are returned: they failed.
+
+CREATE OR REPLACE FUNCTION vidgen.take_parked(p_attempts uuid[],
+    p_provider_job_ids text[])
+RETURNS uuid[]
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    v_ids     bigint[];
+    v_events  vidgen.event[];
+BEGIN
+    SELECT array_agg(p.id),
+           array_agg(ROW(p.ord, p.provider, p.provider_job_id,
+                         nullif(p.status, 'unknown'), p.verdict, p.video_url,
+                         p.error, p.digest, false, p.ttl_ms, 'parked',
+                         p.job_id, p.attempt, false, true)::vidgen.event
+                     ORDER BY p.ord)
+      INTO v_ids, v_events
+      FROM (SELECT k.*, a.id AS attempt, a.job_id,
+                   row_number() OVER (ORDER BY k.received, k.id)::integer
+                   AS ord
+              FROM unnest(p_attempts, p_provider_job_ids)
+                   t (attempt, provider_job_id)
+              JOIN vidgen.attempts a ON a.id = t.attempt
+              JOIN vidgen.parked k
+                ON k.provider = a.provider
+                   AND k.provider_job_id = t.provider_job_id
+             WHERE k.adopted IS NULL
+               AND coalesce(a.provider_job_id = k.provider_job_id, true)) p;
+
+    IF v_ids IS NULL THEN
+        RETURN '{}';
+    END IF;
+
+    UPDATE vidgen.parked p SET adopted = now() WHERE p.id = ANY (v_ids);
+
+    RETURN ARRAY(SELECT r.job_id FROM unnest(vidgen.move_in_turns(v_events)) r
+                  WHERE r.changed AND r.status = 'failed');
 END $$;
 
 COMMIT;

@@ -341,9 +341,8 @@ ngx_vidgen_json_text(ngx_vidgen_json_t *json, ngx_pool_t *pool,
         return ngx_vidgen_json_string(json, pool, text);
 
     case JSON_INTEGER:
-        text->len = ngx_sprintf(number, "%L",
-                                (int64_t) json_integer_value(json))
-                    - number;
+        text->len = snprintf((char *) number, sizeof(number), "%lld",
+                             (long long) json_integer_value(json));
         break;
 
     case JSON_REAL:

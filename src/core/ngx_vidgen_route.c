@@ -27,6 +27,9 @@ static ngx_int_t ngx_vidgen_route_success(ngx_vidgen_submit_t *submit,
     ngx_vidgen_response_t *response, ngx_pool_t *pool,
     ngx_vidgen_verdict_t *verdict);
 static void ngx_vidgen_route_invalid(ngx_vidgen_verdict_t *verdict);
+static u_char *ngx_vidgen_route_candidate(u_char *p,
+    ngx_vidgen_provider_t *provider, ngx_vidgen_zone_t *zone,
+    ngx_vidgen_health_rule_t *rule, ngx_vidgen_health_e status);
 
 
 ngx_str_t  ngx_vidgen_attempt_state_names[] = {
@@ -235,22 +238,29 @@ ngx_vidgen_route_invalid(ngx_vidgen_verdict_t *verdict)
 
 ngx_int_t
 ngx_vidgen_route_candidates(ngx_array_t *providers, ngx_vidgen_zone_t *zone,
-    ngx_pool_t *pool, ngx_str_t *json)
+    ngx_vidgen_health_rule_t *rule, ngx_pool_t *pool, ngx_str_t *json)
 {
     size_t                   size;
     u_char                  *p;
-    time_t                   now;
     ngx_uint_t               i, pass;
-    ngx_vidgen_health_t      health;
+    ngx_vidgen_health_t     *health;
     ngx_vidgen_provider_t  **provider;
 
-    /* twice: healthy ones first */
     size = sizeof("[]");
     provider = providers->elts;
+
+    /* as of now, so that none is in two states */
+
+    health = ngx_palloc(pool, providers->nelts * sizeof(ngx_vidgen_health_t));
+    if (health == NULL) {
+        return NGX_ERROR;
+    }
 
     for (i = 0; i < providers->nelts; i++) {
         size += sizeof("{\"name\":\"\",\"degraded\":true,\"max_jobs\":},")
                 + provider[i]->name.len + NGX_INT_T_LEN;
+
+        ngx_vidgen_health_get(zone, &provider[i]->name, &health[i]);
     }
 
     p = ngx_pnalloc(pool, size);
@@ -259,28 +269,15 @@ ngx_vidgen_route_candidates(ngx_array_t *providers, ngx_vidgen_zone_t *zone,
     }
 
     json->data = p;
-    now = ngx_time();
     *p++ = '[';
 
-    for (pass = NGX_VIDGEN_HEALTHY; pass <= NGX_VIDGEN_DEGRADED; pass++) {
+    for (pass = NGX_VIDGEN_HEALTHY; pass <= NGX_VIDGEN_DOWN; pass++) {
         for (i = 0; i < providers->nelts; i++) {
-
-            ngx_vidgen_health_get(zone, &provider[i]->name, &health);
-
-            if (health.status != pass || health.cooldown > now) {
-                continue;
+            if (health[i].status == pass && health[i].cooldown <= ngx_time())
+            {
+                p = ngx_vidgen_route_candidate(p, provider[i], zone, rule,
+                                               pass);
             }
-
-            p = ngx_sprintf(p, "%s{\"name\":\"%V\"%s",
-                            p[-1] == '[' ? "" : ",", &provider[i]->name,
-                            pass ? ",\"degraded\":true" : "");
-
-            if (provider[i]->submit->max_jobs) {
-                p = ngx_sprintf(p, ",\"max_jobs\":%ui",
-                                provider[i]->submit->max_jobs);
-            }
-
-            *p++ = '}';
         }
     }
 
@@ -288,4 +285,43 @@ ngx_vidgen_route_candidates(ngx_array_t *providers, ngx_vidgen_zone_t *zone,
     json->len = p - json->data;
 
     return NGX_OK;
+}
+
+
+/* prints it, if it is not down or may be tried all the same */
+static u_char *
+ngx_vidgen_route_candidate(u_char *p, ngx_vidgen_provider_t *provider,
+    ngx_vidgen_zone_t *zone, ngx_vidgen_health_rule_t *rule,
+    ngx_vidgen_health_e status)
+{
+    char        *word;
+    ngx_uint_t   first;
+
+    first = p[-1] == '[';
+    word = "";
+
+    if (status == NGX_VIDGEN_DEGRADED) {
+        word = ",\"degraded\":true";
+
+    } else if (status == NGX_VIDGEN_DOWN) {
+
+        if (ngx_vidgen_health_admit(zone, &provider->name, rule, first)
+            == NGX_DECLINED)
+        {
+            return p;
+        }
+
+        word = ",\"trial\":true";
+    }
+
+    p = ngx_sprintf(p, "%s{\"name\":\"%V\"%s", first ? "" : ",",
+                    &provider->name, word);
+
+    if (provider->submit->max_jobs) {
+        p = ngx_sprintf(p, ",\"max_jobs\":%ui", provider->submit->max_jobs);
+    }
+
+    *p++ = '}';
+
+    return p;
 }

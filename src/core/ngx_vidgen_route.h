@@ -5,6 +5,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include "core/ngx_vidgen_provider.h"
+#include "shm/ngx_vidgen_health.h"
 #include "shm/ngx_vidgen_zone.h"
 
 
@@ -70,10 +71,12 @@ ngx_int_t ngx_vidgen_route_judge(ngx_vidgen_submit_t *submit,
 
 /*
  * The available ones of providers (of ngx_vidgen_provider_t *) as the JSON
- * that begin takes, healthy ones first.  NGX_ERROR: no memory.
+ * that begin takes, healthy ones first, last those that are down and due for
+ * a trial, which is taken if there is no other.  NGX_ERROR: no memory.
  */
 ngx_int_t ngx_vidgen_route_candidates(ngx_array_t *providers,
-    ngx_vidgen_zone_t *zone, ngx_pool_t *pool, ngx_str_t *json);
+    ngx_vidgen_zone_t *zone, ngx_vidgen_health_rule_t *rule,
+    ngx_pool_t *pool, ngx_str_t *json);
 
 
 #endif /* _NGX_VIDGEN_ROUTE_H_INCLUDED_ */

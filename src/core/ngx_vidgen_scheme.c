@@ -6,6 +6,7 @@
 
 /* what a forger can make us compute is bounded */
 #define NGX_VIDGEN_SIGNATURES_MAX  16
+#define NGX_VIDGEN_SIGNATURES_SLOW  4    /* of public keys */
 #define NGX_VIDGEN_SIGNATURE_LEN   64    /* bytes of the longest signature */
 #define NGX_VIDGEN_TIMESTAMP_LEN   15    /* digits */
 
@@ -176,11 +177,13 @@ ngx_vidgen_scheme_element(ngx_vidgen_scheme_t *scheme, ngx_str_t *element,
         return;
     }
 
-    if (found->n == NGX_VIDGEN_SIGNATURES_MAX
+    if (found->n == (scheme->algorithm == NGX_VIDGEN_ED25519
+                     ? NGX_VIDGEN_SIGNATURES_SLOW : NGX_VIDGEN_SIGNATURES_MAX)
         || element->len < scheme->prefix.len
-        || ngx_strncmp(element->data, scheme->prefix.data,
-                       scheme->prefix.len)
-           != 0)
+        || (scheme->prefix.len
+            && ngx_strncmp(element->data, scheme->prefix.data,
+                           scheme->prefix.len)
+               != 0))
     {
         return;
     }

@@ -22,7 +22,8 @@ typedef enum {
     NGX_VIDGEN_KEY_RAW = 0,
     NGX_VIDGEN_KEY_HEX,
     NGX_VIDGEN_KEY_BASE64,
-    NGX_VIDGEN_KEY_WHSEC
+    NGX_VIDGEN_KEY_WHSEC,                /* base64 after whsec_ or whpk_ */
+    NGX_VIDGEN_KEY_BARE                  /* as it is after whsec_ or whpk_ */
 } ngx_vidgen_key_form_e;
 
 typedef struct {
@@ -38,6 +39,8 @@ typedef struct {
     ngx_str_t                  timestamp_element;   /* "t" of timestamp=@t */
     time_t                     tolerance;    /* seconds */
     ngx_str_t                  event_id;     /* header, lower case; or empty */
+    ngx_str_t                  event_id_variable;    /* "http_" and so on */
+    unsigned                   event_id_signed:1;
     ngx_str_t                  jwks;         /* URL; or empty */
     ngx_array_t                keys;         /* of ngx_vidgen_key_t *; any may
                                                 match */

@@ -43,17 +43,20 @@ ngx_vidgen_scheme_key_bytes(ngx_vidgen_scheme_t *scheme, ngx_pool_t *pool,
 {
     ngx_str_t  text;
 
-    *bytes = *secret;
-
-    if (scheme->key_form == NGX_VIDGEN_KEY_RAW) {
-        return NGX_OK;
-    }
-
     text = *secret;
 
-    if (scheme->key_form == NGX_VIDGEN_KEY_WHSEC) {
+    if (scheme->key_form == NGX_VIDGEN_KEY_WHSEC
+        || scheme->key_form == NGX_VIDGEN_KEY_BARE)
+    {
         ngx_vidgen_scheme_strip(&text, "whsec_");
         ngx_vidgen_scheme_strip(&text, "whpk_");
+    }
+
+    if (scheme->key_form == NGX_VIDGEN_KEY_RAW
+        || scheme->key_form == NGX_VIDGEN_KEY_BARE)
+    {
+        *bytes = text;
+        return NGX_OK;
     }
 
     bytes->data = ngx_pnalloc(pool, text.len + 4);

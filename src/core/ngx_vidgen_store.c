@@ -87,6 +87,49 @@ static ngx_vidgen_pg_statement_t  ngx_vidgen_store_statements[] = {
       ngx_vidgen_store_params(ngx_vidgen_store_job_t),
       NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE,
       NGX_VIDGEN_PG_POLL },
+
+    { "vidgen_due",
+      "SELECT 1 AS ord, * FROM vidgen.due($1,$2,$3,$4)",
+      ngx_vidgen_store_params(ngx_vidgen_store_due_t),
+      0, NGX_VIDGEN_LANE_APPLY, NGX_VIDGEN_PG_POLL },
+
+    { "vidgen_polled",
+      "SELECT o.ord, p.n FROM (SELECT vidgen.polled($1,$2) AS n) p,"
+      " generate_series(1, cardinality($1)) o (ord)",
+      ngx_vidgen_store_params(ngx_vidgen_store_polled_t),
+      NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_APPLY,
+      NGX_VIDGEN_PG_POLL },
+
+    { "vidgen_sweep",
+      "SELECT 1 AS ord, s.*, vidgen.orphans($1),"
+      " (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+      " FROM vidgen.sweep($1,$2,$3) s",
+      ngx_vidgen_store_params(ngx_vidgen_store_sweep_t),
+      0, NGX_VIDGEN_LANE_GENERATE, NGX_VIDGEN_PG_POLL },
+
+    { "vidgen_health_log",
+      "SELECT * FROM vidgen.health_log($1,$2,$3,$4,$5)",
+      ngx_vidgen_store_params(ngx_vidgen_store_health_log_t),
+      NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE,
+      NGX_VIDGEN_PG_POLL },
+
+    { "vidgen_health_seed",
+      "SELECT * FROM vidgen.health_seed($1)",
+      ngx_vidgen_store_params(ngx_vidgen_store_health_seed_t),
+      NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE,
+      NGX_VIDGEN_PG_POLL },
+
+    { "vidgen_alert",
+      "SELECT * FROM vidgen.alert($1,$2,$3,$4,$5,$6,$7)",
+      ngx_vidgen_store_params(ngx_vidgen_store_alert_t),
+      NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE,
+      NGX_VIDGEN_PG_POLL },
+
+    { "vidgen_alerted",
+      "SELECT * FROM vidgen.alerted($1,$2,$3,$4,$5,$6,$7)",
+      ngx_vidgen_store_params(ngx_vidgen_store_alerted_t),
+      NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE,
+      NGX_VIDGEN_PG_POLL },
 };
 
 
@@ -163,20 +206,27 @@ ngx_vidgen_store_start(ngx_vidgen_store_t *store,
 ngx_int_t
 ngx_vidgen_store_row(ngx_vidgen_pg_result_t *result, void *row, size_t size)
 {
+    return ngx_vidgen_store_rows(result, 0, row, size);
+}
+
+
+ngx_int_t
+ngx_vidgen_store_rows(ngx_vidgen_pg_result_t *result, ngx_uint_t n, void *row,
+    size_t size)
+{
     ngx_str_t   *columns;
-    ngx_uint_t   i, n;
+    ngx_uint_t   i;
 
     columns = row;
-    n = size / sizeof(ngx_str_t);
 
     ngx_memzero(row, size);
 
-    if (result->outcome != NGX_VIDGEN_PG_DONE || result->rows == 0) {
+    if (result->outcome != NGX_VIDGEN_PG_DONE || result->rows <= n) {
         return NGX_DECLINED;
     }
 
-    for (i = 0; i < n; i++) {
-        if (ngx_vidgen_pg_value(result, 0, i + 1, &columns[i]) != NGX_OK) {
+    for (i = 0; i < size / sizeof(ngx_str_t); i++) {
+        if (ngx_vidgen_pg_value(result, n, i + 1, &columns[i]) != NGX_OK) {
             ngx_str_null(&columns[i]);
         }
     }

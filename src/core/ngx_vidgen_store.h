@@ -24,6 +24,13 @@ typedef enum {
     NGX_VIDGEN_STORE_ABANDON,
     NGX_VIDGEN_STORE_APPLY,
     NGX_VIDGEN_STORE_JOB,
+    NGX_VIDGEN_STORE_DUE,
+    NGX_VIDGEN_STORE_POLLED,
+    NGX_VIDGEN_STORE_SWEEP,
+    NGX_VIDGEN_STORE_HEALTH_LOG,
+    NGX_VIDGEN_STORE_HEALTH_SEED,
+    NGX_VIDGEN_STORE_ALERT,
+    NGX_VIDGEN_STORE_ALERTED,
     NGX_VIDGEN_STORE_STATEMENTS
 } ngx_vidgen_store_statement_e;
 
@@ -101,6 +108,56 @@ typedef struct {
     ngx_str_t  user;
 } ngx_vidgen_store_job_t;
 
+typedef struct {
+    ngx_str_t  providers;        /* an array: {"a","b"} */
+    ngx_str_t  overdue;          /* interval */
+    ngx_str_t  limit;
+    ngx_str_t  lease;            /* interval */
+} ngx_vidgen_store_due_t;
+
+typedef struct {
+    ngx_str_t  attempt;
+    ngx_str_t  due;              /* ms from now */
+} ngx_vidgen_store_polled_t;
+
+typedef struct {
+    ngx_str_t  unknown;          /* interval */
+    ngx_str_t  expire;           /* interval */
+    ngx_str_t  limit;
+} ngx_vidgen_store_sweep_t;
+
+typedef struct {
+    ngx_str_t  provider;
+    ngx_str_t  status;           /* healthy, degraded, down */
+    ngx_str_t  response_time;    /* ms */
+    ngx_str_t  failures;
+    ngx_str_t  checked;          /* ms since the epoch */
+} ngx_vidgen_store_health_log_t;
+
+typedef struct {
+    ngx_str_t  provider;
+} ngx_vidgen_store_health_seed_t;
+
+typedef struct {
+    ngx_str_t  subject;
+    ngx_str_t  word;             /* down, up, again */
+    ngx_str_t  since;            /* seconds since the epoch */
+    ngx_str_t  every;            /* ms */
+    ngx_str_t  repeat;           /* ms */
+    ngx_str_t  lease;            /* ms */
+    ngx_str_t  holder;           /* who asks */
+} ngx_vidgen_store_alert_t;
+
+typedef struct {
+    ngx_str_t  subject;
+    ngx_str_t  kind;             /* down, up */
+    ngx_str_t  since;            /* seconds since the epoch */
+    ngx_str_t  sent;             /* t, f */
+    ngx_str_t  alone;            /* t, f */
+    ngx_str_t  pause;            /* ms */
+    ngx_str_t  holder;
+} ngx_vidgen_store_alerted_t;
+
 
 /* rows, without the ordinal */
 
@@ -167,6 +224,50 @@ typedef struct {
     ngx_str_t  completed_at;
 } ngx_vidgen_store_job_row_t;
 
+/* of due there are several; see ngx_vidgen_store_rows() */
+typedef struct {
+    ngx_str_t  attempt;
+    ngx_str_t  job;
+    ngx_str_t  provider;
+    ngx_str_t  provider_job_id;
+    ngx_str_t  polls;
+    ngx_str_t  user;
+    ngx_str_t  model;
+    ngx_str_t  prompt;
+    ngx_str_t  kept;             /* JSON object of texts */
+} ngx_vidgen_store_due_row_t;
+
+typedef struct {
+    ngx_str_t  unknown;          /* counts */
+    ngx_str_t  last_polls;
+    ngx_str_t  lost;
+    ngx_str_t  refunds;
+    ngx_str_t  refund_errors;
+    ngx_str_t  keys;
+    ngx_str_t  parked;
+    ngx_str_t  health;
+    ngx_str_t  orphans;
+    ngx_str_t  refunds_due;
+    ngx_str_t  more;
+    ngx_str_t  old_orphans;
+    ngx_str_t  clock;            /* ms since the epoch */
+} ngx_vidgen_store_sweep_row_t;
+
+typedef struct {
+    ngx_str_t  status;
+    ngx_str_t  response_time;    /* ms */
+    ngx_str_t  failures;
+    ngx_str_t  checked;          /* seconds since the epoch */
+    ngx_str_t  since;            /* seconds since the epoch */
+} ngx_vidgen_store_health_seed_row_t;
+
+typedef struct {
+    ngx_str_t  outcome;          /* send, wait, done */
+    ngx_str_t  kind;             /* down, up */
+    ngx_str_t  began;            /* seconds since the epoch */
+    ngx_str_t  wait;             /* ms */
+} ngx_vidgen_store_alert_row_t;
+
 
 /*
  * While the configuration loads: completes the connection settings with what
@@ -198,6 +299,10 @@ ngx_int_t ngx_vidgen_store_start(ngx_vidgen_store_t *store,
  */
 ngx_int_t ngx_vidgen_store_row(ngx_vidgen_pg_result_t *result, void *row,
     size_t size);
+
+/* The same for the n-th row of a statement that is not a batch, from 0. */
+ngx_int_t ngx_vidgen_store_rows(ngx_vidgen_pg_result_t *result, ngx_uint_t n,
+    void *row, size_t size);
 
 /* 1 for SQL's true */
 #define ngx_vidgen_store_true(text)                                           \

@@ -63,6 +63,7 @@ ngx_http_vidgen_attempt_start(ngx_http_vidgen_operation_t *op)
 
     ngx_memzero(&op->attempt, sizeof(ngx_http_vidgen_attempt_t));
     op->attempt.subrequest = sr;
+    op->attempt.started = ngx_current_msec;
 
     /* nginx resends what is not POST; only the method's number decides */
 
@@ -318,6 +319,7 @@ ngx_http_vidgen_attempt_cut(ngx_http_vidgen_operation_t *op)
     }
 
     if (!op->attempt.done) {
+        op->attempt.cut = 1;
         ngx_http_vidgen_attempt_response(op, sr, NGX_HTTP_BAD_GATEWAY);
 
         if (op->attempt.response.transport == NGX_VIDGEN_TRANSPORT_ANSWERED) {

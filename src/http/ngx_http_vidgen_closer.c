@@ -227,7 +227,8 @@ ngx_http_vidgen_closer_submitted(ngx_http_vidgen_operation_t *op)
     }
 
     if (rc == NGX_OK && provider->webhook == NULL && provider->poll) {
-        rc = ngx_http_vidgen_closer_number(pool, &params->due, op->mcf->poll);
+        rc = ngx_http_vidgen_closer_number(pool, &params->due,
+                                           op->mcf->monitor.poll);
     }
 
     if (rc == NGX_OK) {

@@ -7,10 +7,7 @@
 
 
 static char *ngx_http_vidgen_conf_database_knob(ngx_conf_t *cf,
-    ngx_http_vidgen_main_conf_t *mcf, ngx_str_t *knob);
-static ngx_uint_t ngx_http_vidgen_conf_knob(ngx_str_t *knob, char *name,
-    ngx_str_t *value);
-static char *ngx_http_vidgen_conf_invalid(ngx_conf_t *cf, ngx_str_t *knob);
+    ngx_http_vidgen_main_conf_t *mcf, ngx_uint_t i);
 
 
 void *
@@ -37,6 +34,8 @@ ngx_http_vidgen_create_main_conf(ngx_conf_t *cf)
 
     mcf->idempotency_ttl = NGX_CONF_UNSET_MSEC;
     mcf->idempotency_required = NGX_CONF_UNSET;
+    mcf->monitor.enabled = NGX_CONF_UNSET_UINT;
+    mcf->monitor.rule.slow = NGX_CONF_UNSET_MSEC;
 
     return mcf;
 }
@@ -50,7 +49,7 @@ ngx_http_vidgen_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_msec_value(mcf->idempotency_ttl, 72 * 3600 * 1000);
     ngx_conf_init_value(mcf->idempotency_required, 0);
 
-    mcf->poll = 5000;
+    ngx_http_vidgen_init_monitor(mcf);
 
     if (mcf->zone_name.len == 0) {
         ngx_str_set(&mcf->zone_name, "vidgen");
@@ -199,6 +198,8 @@ ngx_http_vidgen_conf_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     mcf->zone_name.data = value[1].data;
     mcf->zone_name.len = colon - value[1].data;
     mcf->zone_size = size;
+    mcf->zone_file = cf->conf_file->file.name.data;
+    mcf->zone_line = cf->conf_file->line;
 
     return NGX_CONF_OK;
 }
@@ -246,7 +247,7 @@ ngx_http_vidgen_conf_database(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     for (i = 2; i < cf->args->nelts; i++) {
-        rv = ngx_http_vidgen_conf_database_knob(cf, mcf, &value[i]);
+        rv = ngx_http_vidgen_conf_database_knob(cf, mcf, i);
         if (rv != NGX_CONF_OK) {
             return rv;
         }
@@ -258,13 +259,14 @@ ngx_http_vidgen_conf_database(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 static char *
 ngx_http_vidgen_conf_database_knob(ngx_conf_t *cf,
-    ngx_http_vidgen_main_conf_t *mcf, ngx_str_t *knob)
+    ngx_http_vidgen_main_conf_t *mcf, ngx_uint_t i)
 {
     ngx_int_t              n;
-    ngx_str_t              value;
+    ngx_str_t             *knob, value;
     ngx_vidgen_pg_conf_t  *database;
 
     database = mcf->database;
+    knob = (ngx_str_t *) cf->args->elts + i;
 
     if (ngx_http_vidgen_conf_knob(knob, "connections=", &value)) {
         n = ngx_atoi(value.data, value.len);
@@ -304,9 +306,17 @@ ngx_http_vidgen_conf_database_knob(ngx_conf_t *cf,
         {
             return NGX_CONF_OK;
         }
+
+        return ngx_http_vidgen_conf_invalid(cf, knob);
     }
 
-    return ngx_http_vidgen_conf_invalid(cf, knob);
+    /* of a connection string without quotes this may be the password */
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid parameter %ui: a connection string with"
+                       " spaces is to be quoted", i);
+
+    return NGX_CONF_ERROR;
 }
 
 
@@ -486,8 +496,7 @@ ngx_http_vidgen_conf_retry(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-/* 1: the knob begins with name, and value is what follows */
-static ngx_uint_t
+ngx_uint_t
 ngx_http_vidgen_conf_knob(ngx_str_t *knob, char *name, ngx_str_t *value)
 {
     size_t  len;
@@ -505,7 +514,7 @@ ngx_http_vidgen_conf_knob(ngx_str_t *knob, char *name, ngx_str_t *value)
 }
 
 
-static char *
+char *
 ngx_http_vidgen_conf_invalid(ngx_conf_t *cf, ngx_str_t *knob)
 {
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"", knob);

@@ -5,6 +5,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include "core/ngx_vidgen_monitor_conf.h"
 #include "core/ngx_vidgen_provider.h"
 #include "io/ngx_vidgen_pg.h"
 #include "shm/ngx_vidgen_zone.h"
@@ -18,6 +19,8 @@ typedef struct {
     ngx_vidgen_zone_t         *zone;         /* NULL: nothing is configured */
     ngx_str_t                  zone_name;
     size_t                     zone_size;    /* bytes; 0: no directive */
+    u_char                    *zone_file;
+    ngx_uint_t                 zone_line;
     ngx_vidgen_pg_conf_t      *database;     /* NULL: not configured */
     u_char                    *database_file;
     ngx_uint_t                 database_line;
@@ -27,7 +30,7 @@ typedef struct {
                                                 verifies */
     ngx_msec_t                 idempotency_ttl;
     ngx_flag_t                 idempotency_required;
-    ngx_msec_t                 poll;         /* between polls */
+    ngx_vidgen_monitor_conf_t  monitor;
     ngx_array_t                locations;    /* of ngx_http_vidgen_location_t */
 } ngx_http_vidgen_main_conf_t;
 
@@ -36,7 +39,8 @@ typedef enum {
     NGX_HTTP_VIDGEN_GENERATE,
     NGX_HTTP_VIDGEN_WEBHOOK,
     NGX_HTTP_VIDGEN_VERIFY,
-    NGX_HTTP_VIDGEN_JOB
+    NGX_HTTP_VIDGEN_JOB,
+    NGX_HTTP_VIDGEN_HEALTH
 } ngx_http_vidgen_role_e;
 
 typedef struct {
@@ -107,6 +111,26 @@ char *ngx_http_vidgen_conf_webhook_url(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_vidgen_conf_retry(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_vidgen_conf_health(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_vidgen_conf_monitor(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_vidgen_conf_alert(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_vidgen_conf_state_path(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+/* the monitor's settings: defaults, and what the rest of the file says */
+void ngx_http_vidgen_init_monitor(ngx_http_vidgen_main_conf_t *mcf);
+ngx_int_t ngx_http_vidgen_check_monitor(ngx_conf_t *cf,
+    ngx_http_vidgen_main_conf_t *mcf);
+
+/* 1: the knob begins with name, and value is what follows */
+ngx_uint_t ngx_http_vidgen_conf_knob(ngx_str_t *knob, char *name,
+    ngx_str_t *value);
+
+/* Logs that a parameter is invalid; returns NGX_CONF_ERROR. */
+char *ngx_http_vidgen_conf_invalid(ngx_conf_t *cf, ngx_str_t *knob);
 
 
 #endif /* _NGX_HTTP_VIDGEN_CONF_H_INCLUDED_ */

@@ -39,6 +39,7 @@ typedef struct {
     ngx_uint_t              idempotent_line;
     ngx_uint_t              webhook_line;
     ngx_uint_t              body_line;   /* first of the part */
+    ngx_vidgen_json_t      *body;        /* what the part's body looks like */
     unsigned                then:1;      /* compiling the URL of then */
     unsigned                poll_job:1;  /* poll names the job */
 } ngx_http_vidgen_block_t;

@@ -84,7 +84,7 @@ ngx_http_vidgen_check_conf(ngx_conf_t *cf)
         }
     }
 
-    return NGX_OK;
+    return ngx_http_vidgen_check_monitor(cf, mcf);
 }
 
 
@@ -131,12 +131,20 @@ ngx_http_vidgen_check_providers(ngx_conf_t *cf,
 static ngx_int_t
 ngx_http_vidgen_check_zone(ngx_conf_t *cf, ngx_http_vidgen_main_conf_t *mcf)
 {
+    ngx_conf_file_t  place, *saved;
+
     if (mcf->zone_size == 0) {
         mcf->zone_size = NGX_HTTP_VIDGEN_ZONE_SIZE;
+        mcf->zone_file = cf->conf_file->file.name.data;
+        mcf->zone_line = cf->conf_file->line;
     }
+
+    ngx_http_vidgen_check_at(cf, saved, place, mcf->zone_file,
+                             mcf->zone_line);
 
     mcf->zone = ngx_vidgen_zone_add(cf, &mcf->zone_name, mcf->zone_size,
                                     &ngx_http_vidgen_module);
+    cf->conf_file = saved;
 
     return mcf->zone ? NGX_OK : NGX_ERROR;
 }
@@ -183,7 +191,8 @@ ngx_http_vidgen_check_location(ngx_conf_t *cf,
     }
 
     if (mcf->database == NULL
-        && location->conf->role != NGX_HTTP_VIDGEN_VERIFY)
+        && location->conf->role != NGX_HTTP_VIDGEN_VERIFY
+        && location->conf->role != NGX_HTTP_VIDGEN_HEALTH)
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "\"%V\" needs \"vidgen_database\"",
@@ -264,6 +273,15 @@ ngx_http_vidgen_check_names(ngx_conf_t *cf, ngx_http_vidgen_main_conf_t *mcf,
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "unknown provider \"%V\"", &name[i]);
             return NGX_ERROR;
+        }
+
+        if (location->conf->role == NGX_HTTP_VIDGEN_VERIFY
+            && provider->webhook == NULL)
+        {
+            ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                               "provider \"%V\" has no \"webhook\": \"%V\""
+                               " refuses every request",
+                               &name[i], &location->directive);
         }
 
         if (location->conf->role != NGX_HTTP_VIDGEN_GENERATE) {

@@ -3,6 +3,7 @@
 #include <ngx_http.h>
 #include "http/ngx_http_vidgen_conf.h"
 #include "http/ngx_http_vidgen_generate.h"
+#include "http/ngx_http_vidgen_health.h"
 #include "http/ngx_http_vidgen_job.h"
 #include "http/ngx_http_vidgen_webhook.h"
 
@@ -170,6 +171,18 @@ ngx_http_vidgen_conf_job(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     return ngx_http_vidgen_conf_role(cf, conf, NGX_HTTP_VIDGEN_JOB,
                                      ngx_http_vidgen_job_handler, &location);
+}
+
+
+/* vidgen_health */
+char *
+ngx_http_vidgen_conf_health(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_vidgen_location_t  *location;
+
+    return ngx_http_vidgen_conf_role(cf, conf, NGX_HTTP_VIDGEN_HEALTH,
+                                     ngx_http_vidgen_health_handler,
+                                     &location);
 }
 
 

@@ -103,7 +103,10 @@ ngx_http_vidgen_pass_unsafe(ngx_conf_t *cf, ngx_http_core_loc_conf_t *pass,
     upstream = ngx_http_vidgen_pass_proxy(cf, pass);
 
     if (upstream == NULL) {
-        why = "it does not use \"proxy_pass\"";
+        why = "there is no \"proxy_pass\"";
+
+    } else if (upstream->upstream) {
+        why = "it does not pass to \"$vidgen_url\"";
 
     } else if (upstream->next_upstream
                & NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT)
@@ -138,27 +141,21 @@ ngx_http_vidgen_pass_unsafe(ngx_conf_t *cf, ngx_http_core_loc_conf_t *pass,
 
 /*
  * The proxy module is found by its name: its location configuration begins
- * with an ngx_http_upstream_conf_t.
+ * with an ngx_http_upstream_conf_t, which names an upstream unless proxy_pass
+ * has variables.
  */
 static ngx_http_upstream_conf_t *
 ngx_http_vidgen_pass_proxy(ngx_conf_t *cf, ngx_http_core_loc_conf_t *clcf)
 {
-    ngx_uint_t                 i;
-    ngx_module_t              *module;
-    ngx_http_upstream_conf_t  *upstream;
+    ngx_uint_t     i;
+    ngx_module_t  *module;
 
     for (i = 0; cf->cycle->modules[i]; i++) {
         module = cf->cycle->modules[i];
 
-        if (ngx_strcmp(module->name, "ngx_http_proxy_module") != 0) {
-            continue;
+        if (ngx_strcmp(module->name, "ngx_http_proxy_module") == 0) {
+            return clcf->loc_conf[module->ctx_index];
         }
-
-        upstream = clcf->loc_conf[module->ctx_index];
-
-        /* a proxy_pass with variables has no upstream of its own */
-
-        return upstream->module.len ? upstream : NULL;
     }
 
     return NULL;
@@ -268,4 +265,48 @@ ngx_http_vidgen_pass_upstream(ngx_conf_t *cf, ngx_str_t *host)
     }
 
     return 0;
+}
+
+
+/* where the proxy module keeps it is told by its table of directives */
+void
+ngx_http_vidgen_pass_certificate(ngx_conf_t *cf,
+    ngx_http_vidgen_location_t *location, ngx_str_t *file)
+{
+    u_char                     *conf;
+    ngx_uint_t                  i;
+    ngx_command_t              *cmd;
+    ngx_http_core_srv_conf_t   *cscf;
+    ngx_http_core_loc_conf_t   *root, *pass;
+
+    ngx_str_null(file);
+
+    cscf = location->ctx->srv_conf[ngx_http_core_module.ctx_index];
+    root = cscf->ctx->loc_conf[ngx_http_core_module.ctx_index];
+    pass = ngx_http_vidgen_pass_find(root->static_locations,
+                                     &location->conf->pass);
+    conf = pass ? (u_char *) ngx_http_vidgen_pass_proxy(cf, pass) : NULL;
+
+    if (conf == NULL) {
+        return;
+    }
+
+    for (i = 0; cf->cycle->modules[i]; i++) {
+
+        if (ngx_strcmp(cf->cycle->modules[i]->name, "ngx_http_proxy_module")
+            != 0)
+        {
+            continue;
+        }
+
+        for (cmd = cf->cycle->modules[i]->commands; cmd->name.len; cmd++) {
+
+            if (cmd->set == ngx_conf_set_str_slot
+                && ngx_strcmp(cmd->name.data, "proxy_ssl_trusted_certificate")
+                   == 0)
+            {
+                *file = *(ngx_str_t *) (conf + cmd->offset);
+            }
+        }
+    }
 }

@@ -16,5 +16,12 @@
 ngx_int_t ngx_http_vidgen_check_pass(ngx_conf_t *cf,
     ngx_http_vidgen_location_t *location, ngx_array_t *candidates);
 
+/*
+ * The proxy_ssl_trusted_certificate of the vidgen_pass location in the server
+ * of a location; empty where there is no such location or no certificate.
+ */
+void ngx_http_vidgen_pass_certificate(ngx_conf_t *cf,
+    ngx_http_vidgen_location_t *location, ngx_str_t *file);
+
 
 #endif /* _NGX_HTTP_VIDGEN_CONF_PASS_H_INCLUDED_ */

@@ -150,6 +150,7 @@ ngx_http_vidgen_conf_part(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     block->part = cmd->offset;
     block->line = cf->conf_file->line;
     block->body_line = 0;
+    block->body = NULL;
 
     switch (block->part) {
 

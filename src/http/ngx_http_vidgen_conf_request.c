@@ -6,6 +6,8 @@
 
 
 static ngx_uint_t ngx_http_vidgen_conf_is(ngx_str_t *text, const char *word);
+static char *ngx_http_vidgen_conf_body_fits(ngx_conf_t *cf,
+    ngx_http_vidgen_block_t *block, ngx_vidgen_member_t *member);
 static ngx_uint_t ngx_http_vidgen_conf_has_field(ngx_array_t *fields,
     ngx_str_t *name);
 
@@ -245,9 +247,61 @@ ngx_http_vidgen_conf_body(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return rv;
     }
 
-    return ngx_http_vidgen_conf_template(cf, &value[2],
-                                         NGX_VIDGEN_TEMPLATE_PLAIN, 0,
-                                         &member->value);
+    rv = ngx_http_vidgen_conf_template(cf, &value[2],
+                                       NGX_VIDGEN_TEMPLATE_PLAIN, 0,
+                                       &member->value);
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    return ngx_http_vidgen_conf_body_fits(cf, block, member);
+}
+
+
+/*
+ * Puts what is known of a member into a body for trial: paths that contradict
+ * each other, and constants that are not of their type, are found at once.
+ */
+
+static char *
+ngx_http_vidgen_conf_body_fits(ngx_conf_t *cf, ngx_http_vidgen_block_t *block,
+    ngx_vidgen_member_t *member)
+{
+    ngx_int_t                rc;
+    ngx_str_t                text;
+    ngx_vidgen_json_type_e   type;
+
+    if (block->body == NULL) {
+        block->body = ngx_vidgen_json_object(cf->pool);
+        if (block->body == NULL) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    type = member->type;
+    text = member->value.text;
+
+    if (!member->value.constant) {
+
+        /* JSON may be an object that others go on to fill */
+
+        if (type == NGX_VIDGEN_JSON_RAW) {
+            ngx_str_set(&text, "{}");
+
+        } else {
+            type = NGX_VIDGEN_JSON_STRING;
+            ngx_str_set(&text, "");
+        }
+    }
+
+    rc = ngx_vidgen_json_put(block->body, &member->pointer, type, &text);
+
+    if (rc == NGX_DECLINED) {
+        return "has a value that is not of its type, or a path that does not "
+               "go with those before it";
+    }
+
+    return rc == NGX_OK ? NGX_CONF_OK : NGX_CONF_ERROR;
 }
 
 

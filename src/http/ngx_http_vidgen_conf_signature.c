@@ -107,6 +107,7 @@ static ngx_conf_enum_t  ngx_http_vidgen_signature_key_forms[] = {
     { ngx_string("hex"), NGX_VIDGEN_KEY_HEX },
     { ngx_string("base64"), NGX_VIDGEN_KEY_BASE64 },
     { ngx_string("whsec"), NGX_VIDGEN_KEY_WHSEC },
+    { ngx_string("bare"), NGX_VIDGEN_KEY_BARE },
     { ngx_null_string, 0 }
 };
 
@@ -393,7 +394,7 @@ ngx_http_vidgen_signature_key(ngx_conf_t *cf, ngx_vidgen_scheme_t *scheme,
 
         /* it may be the key itself by mistake, so it is not shown */
 
-        return "has in \"key\" none of raw, hex, base64 and whsec";
+        return "has in \"key\" none of raw, hex, base64, whsec and bare";
     }
 
     scheme->key_form = n;

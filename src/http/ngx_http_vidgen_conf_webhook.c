@@ -7,6 +7,10 @@
 
 static char *ngx_http_vidgen_conf_signature_missing(ngx_conf_t *cf,
     ngx_http_vidgen_block_t *block, ngx_vidgen_scheme_t *scheme);
+static ngx_int_t ngx_http_vidgen_conf_signature_event_id(ngx_conf_t *cf,
+    ngx_vidgen_scheme_t *scheme);
+static ngx_uint_t ngx_http_vidgen_conf_uses_variable(ngx_str_t *text,
+    ngx_str_t *name);
 static char *ngx_http_vidgen_conf_signature_keys(ngx_conf_t *cf,
     ngx_http_vidgen_block_t *block, ngx_vidgen_scheme_t *scheme);
 
@@ -149,6 +153,12 @@ ngx_http_vidgen_conf_finish_signature(ngx_conf_t *cf,
                                           "\"signature\" %s", rv);
     }
 
+    if (scheme->event_id.len
+        && ngx_http_vidgen_conf_signature_event_id(cf, scheme) != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
     return ngx_http_vidgen_conf_signature_keys(cf, block, scheme);
 }
 
@@ -188,6 +198,82 @@ ngx_http_vidgen_conf_signature_missing(ngx_conf_t *cf,
     }
 
     return NGX_CONF_OK;
+}
+
+
+/*
+ * The id is read as a variable, as the signed text reads it, so that both
+ * mean the same header whatever a request has.
+ */
+
+static ngx_int_t
+ngx_http_vidgen_conf_signature_event_id(ngx_conf_t *cf,
+    ngx_vidgen_scheme_t *scheme)
+{
+    u_char      ch, *p;
+    size_t      i;
+    ngx_str_t  *name;
+
+    name = &scheme->event_id_variable;
+
+    name->data = ngx_pnalloc(cf->pool, sizeof("http_") + scheme->event_id.len);
+    if (name->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = ngx_cpymem(name->data, "http_", sizeof("http_") - 1);
+
+    for (i = 0; i < scheme->event_id.len; i++) {
+        ch = scheme->event_id.data[i];
+        *p++ = (ch == '-') ? '_' : ch;
+    }
+
+    name->len = p - name->data;
+
+    scheme->event_id_signed =
+               ngx_http_vidgen_conf_uses_variable(&scheme->signed_text.text,
+                                                  name);
+
+    return NGX_OK;
+}
+
+
+/* "$name" or "${name}" stands in the text */
+
+static ngx_uint_t
+ngx_http_vidgen_conf_uses_variable(ngx_str_t *text, ngx_str_t *name)
+{
+    u_char  ch, *p, *after, *last;
+
+    last = text->data + text->len;
+
+    for (p = text->data; p < last; p++) {
+
+        if (*p != '$') {
+            continue;
+        }
+
+        after = p + 1;
+
+        if (after < last && *after == '{') {
+            after++;
+        }
+
+        if ((size_t) (last - after) < name->len
+            || ngx_strncasecmp(after, name->data, name->len) != 0)
+        {
+            continue;
+        }
+
+        after += name->len;
+        ch = after < last ? ngx_tolower(*after) : 0;
+
+        if ((ch < 'a' || ch > 'z') && (ch < '0' || ch > '9') && ch != '_') {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 

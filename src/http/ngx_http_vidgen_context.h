@@ -21,6 +21,7 @@ typedef struct {
     ngx_msec_t                 db_started;
     ngx_msec_t                 db_time;      /* ms waited for the database */
     void                      *operation;    /* of a generation under way */
+    void                      *verify;       /* of a webhook to be passed on */
     unsigned                   db_used:1;
     unsigned                   checked:1;    /* verified is known */
     unsigned                   verified:1;

@@ -162,7 +162,8 @@ ngx_http_vidgen_generate_prepare(ngx_http_vidgen_operation_t *op,
     }
 
     return ngx_vidgen_route_candidates(providers, op->mcf->zone,
-                                       op->task.pool, candidates);
+                                       &op->mcf->monitor.rule, op->task.pool,
+                                       candidates);
 }
 
 

@@ -2,6 +2,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "http/ngx_http_vidgen_closer.h"
+#include "http/ngx_http_vidgen_live.h"
 #include "http/ngx_http_vidgen_next.h"
 #include "shm/ngx_vidgen_health.h"
 
@@ -132,7 +133,8 @@ ngx_http_vidgen_next_in_round(ngx_http_vidgen_operation_t *op)
     for (i = 0; i < op->candidates.nelts; i++) {
         if (!candidate[i].closed
             && candidate[i].asked < op->round
-            && candidate[i].retry_at <= ngx_time())
+            && candidate[i].retry_at <= ngx_time()
+            && ngx_http_vidgen_live_admit(op, &candidate[i]))
         {
             return &candidate[i];
         }
@@ -160,7 +162,10 @@ ngx_http_vidgen_next_in_later_round(ngx_http_vidgen_operation_t *op,
         asked += candidate[i].asked;
 
         if (candidate[i].closed
-            || candidate[i].asked >= op->lcf->retry_attempts)
+            || candidate[i].asked >= op->lcf->retry_attempts
+            || ngx_vidgen_health_admit(op->mcf->zone,
+                                       &candidate[i].provider->name,
+                                       &op->mcf->monitor.rule, 0) != NGX_OK)
         {
             continue;
         }

@@ -5,6 +5,7 @@
 #include "http/ngx_http_vidgen_answer.h"
 #include "http/ngx_http_vidgen_attempt.h"
 #include "http/ngx_http_vidgen_closer.h"
+#include "http/ngx_http_vidgen_live.h"
 #include "http/ngx_http_vidgen_next.h"
 #include "http/ngx_http_vidgen_operation.h"
 #include "http/ngx_http_vidgen_process.h"
@@ -384,6 +385,8 @@ ngx_http_vidgen_operation_attempted(ngx_http_vidgen_operation_t *op)
 
     ngx_vidgen_metric_add(op->mcf->zone,
                   ngx_http_vidgen_operation_metrics[op->verdict.state], 1);
+
+    ngx_http_vidgen_live_note(op);
 
     if (op->verdict.state == NGX_VIDGEN_ATTEMPT_STATE_ACCEPTED) {
         ngx_http_vidgen_closer_submitted(op);

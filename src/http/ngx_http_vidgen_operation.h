@@ -32,7 +32,9 @@ typedef struct {
     ngx_event_t                timer;        /* non-cancelable */
     ngx_vidgen_response_t      response;
     time_t                     retry_after;  /* seconds; -1: not said */
+    ngx_msec_t                 started;
     unsigned                   timedout:1;
+    unsigned                   cut:1;        /* nobody waited for the answer */
     unsigned                   done:1;       /* response is there */
 } ngx_http_vidgen_attempt_t;
 

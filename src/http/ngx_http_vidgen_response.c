@@ -88,7 +88,10 @@ static ngx_http_vidgen_error_t  ngx_http_vidgen_errors[] = {
       ngx_string("the provider's keys are not loaded yet"), 5 },
 
     { 503, ngx_string("in_flight"),
-      ngx_string("this webhook is being handled right now"), 1 }
+      ngx_string("this webhook is being handled right now"), 1 },
+
+    { 404, ngx_string("unknown_provider"),
+      ngx_string("there is no such provider"), 0 }
 };
 
 

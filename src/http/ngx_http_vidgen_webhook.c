@@ -13,7 +13,6 @@
 #define NGX_HTTP_VIDGEN_CLAIM_LEASE      60000
 
 
-static ngx_int_t ngx_http_vidgen_webhook_options(ngx_http_request_t *r);
 static void ngx_http_vidgen_webhook_body(ngx_http_request_t *r);
 static ngx_int_t ngx_http_vidgen_webhook_receive(ngx_http_request_t *r);
 static ngx_int_t ngx_http_vidgen_webhook_replay(ngx_http_request_t *r,
@@ -57,7 +56,7 @@ ngx_http_vidgen_webhook_handler(ngx_http_request_t *r)
 
 
 /* some providers ask before they send; the definition says what to answer */
-static ngx_int_t
+ngx_int_t
 ngx_http_vidgen_webhook_options(ngx_http_request_t *r)
 {
     ngx_int_t               rc;

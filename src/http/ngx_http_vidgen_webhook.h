@@ -12,6 +12,12 @@
 ngx_int_t ngx_http_vidgen_webhook_handler(ngx_http_request_t *r);
 
 /*
+ * OPTIONS, as the provider's definition answers it; NGX_DECLINED: it does
+ * not.  Else as ngx_http_finalize_request() takes it.
+ */
+ngx_int_t ngx_http_vidgen_webhook_options(ngx_http_request_t *r);
+
+/*
  * Answers with an error and counts it; detail, if not NULL and not empty,
  * stands instead of the error's sentence.
  */

@@ -365,6 +365,7 @@ ngx_vidgen_pg_connected(ngx_vidgen_pg_conn_t *conn)
     conn->pooled = 0;
     conn->stalled = 0;
     conn->stale = 0;
+    conn->wrong_host = 0;
     conn->broken = 0;
 
     if (PQsetnonblocking(conn->pq, 1) != 0

@@ -65,7 +65,8 @@ struct ngx_vidgen_pg_flight_s {
     unsigned                    hello:1;
     unsigned                    preparing:1;
     unsigned                    synced:1;  /* its Sync was handed to libpq */
-    unsigned                    doubt:1;   /* a commit that was not waited for */
+    unsigned                    doubt:1;   /* its commit was not waited
+                                              for */
 
     ngx_vidgen_pg_call_t       *calls[1];  /* NULL: ended at its deadline */
 };

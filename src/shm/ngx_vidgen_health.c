@@ -6,15 +6,11 @@
 
 
 #define NGX_VIDGEN_HEALTH_COOLDOWN  600      /* seconds at most */
+#define NGX_VIDGEN_HEALTH_ASK       10       /* seconds between probes that
+                                                live traffic asks for */
 
 
-static ngx_vidgen_health_record_t *ngx_vidgen_health_find(
-    ngx_vidgen_zone_sh_t *sh, ngx_str_t *provider);
-static ngx_vidgen_health_record_t *ngx_vidgen_health_open(
-    ngx_vidgen_zone_sh_t *sh, ngx_str_t *provider,
-    ngx_vidgen_health_record_t *copy);
-static void ngx_vidgen_health_store(ngx_vidgen_zone_t *zone,
-    ngx_vidgen_health_record_t *record, ngx_vidgen_health_record_t *copy);
+static void ngx_vidgen_health_ask(ngx_vidgen_health_record_t *record);
 static ngx_vidgen_health_e ngx_vidgen_health_judge(
     ngx_vidgen_health_record_t *record, ngx_vidgen_health_rule_t *rule,
     ngx_uint_t passed, ngx_uint_t impaired);
@@ -89,10 +85,28 @@ ngx_vidgen_health_signal(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
 
     if (probe) {
         copy.health.last_check = ngx_time();
+
+    } else if (!ok && !credentials) {
+        ngx_vidgen_health_ask(&copy);
+    }
+
+    /* a trial that fails says no more than was known */
+
+    if (probe || copy.health.status != NGX_VIDGEN_DOWN
+        || before != NGX_VIDGEN_DOWN)
+    {
+        copy.health.renewed = ngx_time();
     }
 
     if (copy.health.status != before) {
         copy.health.since = ngx_time();
+        copy.relay.changes++;
+    }
+
+    /* the row of a probe says it all */
+
+    if (probe) {
+        copy.relay.logged = copy.relay.changes;
     }
 
     /* within "degraded" the reason may be another one by now */
@@ -147,6 +161,90 @@ ngx_vidgen_health_judge(ngx_vidgen_health_record_t *record,
 }
 
 
+static void
+ngx_vidgen_health_ask(ngx_vidgen_health_record_t *record)
+{
+    time_t  now;
+
+    now = ngx_time();
+
+    if (now - record->relay.asked >= NGX_VIDGEN_HEALTH_ASK
+        || record->relay.asked > now)
+    {
+        record->relay.asked = now;
+    }
+}
+
+
+void
+ngx_vidgen_health_seed(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
+    ngx_vidgen_health_t *health)
+{
+    ngx_vidgen_health_record_t   copy, *record;
+
+    ngx_vidgen_zone_lock(zone);
+
+    record = ngx_vidgen_health_open(zone->sh, provider, &copy);
+
+    if (copy.health.renewed == 0) {
+
+        health->cooldown = copy.health.cooldown;
+        copy.health = *health;
+
+        /* whether it was announced is for the database to say */
+
+        copy.relay.alert.told = health->status == NGX_VIDGEN_DOWN;
+        copy.relay.alert.began = health->since;
+
+        ngx_vidgen_health_store(zone, record, &copy);
+    }
+
+    ngx_vidgen_zone_unlock(zone);
+}
+
+
+ngx_int_t
+ngx_vidgen_health_admit(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
+    ngx_vidgen_health_rule_t *rule, ngx_uint_t claim)
+{
+    time_t                       now;
+    ngx_int_t                    rc;
+    ngx_msec_t                   silent, since;
+    ngx_vidgen_health_record_t   copy, *record;
+
+    rc = NGX_OK;
+    now = ngx_time();
+
+    ngx_vidgen_zone_lock(zone);
+
+    record = ngx_vidgen_health_find(zone->sh, provider);
+
+    if (record && record->health.status == NGX_VIDGEN_DOWN) {
+
+        /* a clock that was set back counts as a long time */
+
+        silent = now < record->health.renewed
+                 ? (ngx_msec_t) -1
+                 : (ngx_msec_t) (now - record->health.renewed) * 1000;
+        since = now < record->trial ? (ngx_msec_t) -1
+                                    : (ngx_msec_t) (now - record->trial) * 1000;
+
+        rc = silent >= 2 * rule->interval && since >= rule->interval
+             ? NGX_AGAIN : NGX_DECLINED;
+    }
+
+    if (rc == NGX_AGAIN && claim) {
+        copy = *record;
+        copy.trial = now;
+        ngx_vidgen_health_store(zone, record, &copy);
+    }
+
+    ngx_vidgen_zone_unlock(zone);
+
+    return rc;
+}
+
+
 void
 ngx_vidgen_health_cooldown(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
     time_t until)
@@ -173,86 +271,6 @@ ngx_vidgen_health_cooldown(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
     }
 
     ngx_vidgen_zone_unlock(zone);
-}
-
-
-static ngx_vidgen_health_record_t *
-ngx_vidgen_health_find(ngx_vidgen_zone_sh_t *sh, ngx_str_t *provider)
-{
-    ngx_uint_t                   i;
-    ngx_vidgen_health_record_t  *record;
-
-    for (i = 0; i < sh->nrecords; i++) {
-        record = &sh->records[i];
-
-        if (record->len && record->len == provider->len
-            && ngx_memcmp(record->name, provider->data, provider->len) == 0)
-        {
-            return record;
-        }
-    }
-
-    return NULL;
-}
-
-
-/*
- * Copies the provider's record, or a blank one with its name, and returns
- * where it is to be stored.  Where no record is free it is that of the
- * provider nothing was heard of for the longest time: reloads leave records
- * of providers that are configured no more.
- */
-
-static ngx_vidgen_health_record_t *
-ngx_vidgen_health_open(ngx_vidgen_zone_sh_t *sh, ngx_str_t *provider,
-    ngx_vidgen_health_record_t *copy)
-{
-    ngx_uint_t                   i;
-    ngx_vidgen_health_record_t  *record;
-
-    record = ngx_vidgen_health_find(sh, provider);
-
-    if (record) {
-        *copy = *record;
-        return record;
-    }
-
-    ngx_memzero(copy, sizeof(ngx_vidgen_health_record_t));
-
-    if (provider->len > sizeof(copy->name)) {
-        return NULL;
-    }
-
-    copy->len = provider->len;
-    ngx_memcpy(copy->name, provider->data, provider->len);
-
-    record = &sh->records[0];
-
-    for (i = 0; i < sh->nrecords && record->len; i++) {
-
-        if (sh->records[i].len == 0 || sh->records[i].used < record->used) {
-            record = &sh->records[i];
-        }
-    }
-
-    return record;
-}
-
-
-static void
-ngx_vidgen_health_store(ngx_vidgen_zone_t *zone,
-    ngx_vidgen_health_record_t *record, ngx_vidgen_health_record_t *copy)
-{
-    if (record == NULL) {
-        return;
-    }
-
-    copy->used = ngx_time();
-
-    ngx_vidgen_zone_dirty(zone, NGX_VIDGEN_DIRTY_HEALTH
-                                + (record - zone->sh->records));
-
-    *record = *copy;
 }
 
 

@@ -25,6 +25,14 @@ typedef struct {
     ngx_msec_t             interval;     /* between probes */
 } ngx_vidgen_health_rule_t;
 
+/* of the last probe, each part for itself; 0 where it did not come to that */
+typedef struct {
+    uint32_t               dns_ms;
+    uint32_t               connect_ms;
+    uint32_t               tls_ms;
+    uint32_t               total_ms;
+} ngx_vidgen_health_times_t;
+
 typedef struct {
     ngx_vidgen_health_e    status;
     ngx_uint_t             failures;     /* consecutive */
@@ -34,6 +42,9 @@ typedef struct {
     time_t                 cooldown;     /* until then not to be asked */
     u_char                 reason[32];   /* of that change, while degraded
                                             the latest; NUL-terminated */
+    time_t                 renewed;      /* a probe, or live traffic that was
+                                            let in, last said it; 0: nobody */
+    ngx_vidgen_health_times_t  times;
 } ngx_vidgen_health_t;
 
 
@@ -48,13 +59,30 @@ void ngx_vidgen_health_get(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
  * One signal.  ok, response_time_ms and reason (at most 31 bytes are kept)
  * say what happened; probe: it came from a probe, which sets last_check.  The
  * reason "credentials" is no failure, it leaves degraded; slow without a
- * reason gets "slow".  Returns 1 if the status changed, with the new state in
+ * reason gets "slow".  A failure of live traffic asks for a probe, see
+ * ngx_vidgen_relay.h.  Returns 1 if the status changed, with the new state in
  * *health.
  */
 ngx_uint_t ngx_vidgen_health_signal(ngx_vidgen_zone_t *zone,
     ngx_str_t *provider, ngx_vidgen_health_rule_t *rule, ngx_uint_t probe,
     ngx_uint_t ok, ngx_msec_t response_time_ms, ngx_str_t *reason,
     ngx_vidgen_health_t *health);
+
+/*
+ * What was known of a provider before the zone was made; nothing happens
+ * where anything was heard of it since.
+ */
+void ngx_vidgen_health_seed(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
+    ngx_vidgen_health_t *health);
+
+/*
+ * Whether the provider may be asked for a generation, whatever its cooldown.
+ * NGX_OK: it is not down; NGX_AGAIN: it is, but nobody renewed that for two
+ * intervals, so it gets a trial, one in an interval for all processes: claim
+ * takes it; NGX_DECLINED: it is down.
+ */
+ngx_int_t ngx_vidgen_health_admit(ngx_vidgen_zone_t *zone,
+    ngx_str_t *provider, ngx_vidgen_health_rule_t *rule, ngx_uint_t claim);
 
 /*
  * The provider asked to be left alone until then (a 429).  Only ever

@@ -14,10 +14,11 @@
 #define NGX_VIDGEN_ZONE_VERSION  1
 #define NGX_VIDGEN_ZONE_LAYOUT                                                \
     (NGX_VIDGEN_ZONE_VERSION << 24                                            \
-     | sizeof(ngx_vidgen_health_record_t) << 16                               \
+     | sizeof(ngx_vidgen_health_record_t) / 8 << 16                           \
      | sizeof(ngx_vidgen_zone_sh_t))
 
-_Static_assert(sizeof(ngx_vidgen_health_record_t) < 256
+_Static_assert(sizeof(ngx_vidgen_health_record_t) % 8 == 0
+               && sizeof(ngx_vidgen_health_record_t) < 256 * 8
                && sizeof(ngx_vidgen_zone_sh_t) < 65536,
                "the layout word has no room");
 

@@ -6,6 +6,7 @@
 #include <ngx_core.h>
 #include "shm/ngx_vidgen_health.h"
 #include "shm/ngx_vidgen_metric.h"
+#include "shm/ngx_vidgen_relay.h"
 #include "shm/ngx_vidgen_seen_set.h"
 #include "shm/ngx_vidgen_zone.h"
 
@@ -18,12 +19,25 @@
  * ngx_vidgen_zone_sh_t, the health records, the entries of the seen set.
  */
 
+/* what the workers and the monitor tell one another about a provider */
+typedef struct {
+    uint32_t                     changes;    /* of the status */
+    uint32_t                     logged;     /* of those */
+    time_t                       asked;      /* somebody wants a probe */
+    time_t                       started;    /* the last probe */
+    time_t                       keys_asked; /* somebody wants the key set */
+    uint32_t                     keys;       /* version of the key set */
+    ngx_vidgen_relay_alert_t     alert;
+} ngx_vidgen_relay_record_t;
+
 typedef struct {
     u_char                       len;        /* 0: the record is free */
     u_char                       name[63];
     ngx_uint_t                   passes;     /* in a row */
     time_t                       used;       /* when it was last written */
     ngx_vidgen_health_t          health;
+    time_t                       trial;      /* of a down one, the last */
+    ngx_vidgen_relay_record_t    relay;
 } ngx_vidgen_health_record_t;
 
 typedef struct {
@@ -36,6 +50,8 @@ typedef struct {
     ngx_uint_t                   timeline;
     u_char                       system_len; /* 0: no history known yet */
     u_char                       system[31];
+    time_t                       beat;       /* of the monitor; 0: none yet */
+    ngx_atomic_t                 missed;     /* its silence was reported */
     ngx_atomic_t                 metrics[NGX_VIDGEN_METRICS];
 } ngx_vidgen_zone_sh_t;
 
@@ -59,6 +75,26 @@ void ngx_vidgen_zone_lock(ngx_vidgen_zone_t *zone);
 void ngx_vidgen_zone_dirty(ngx_vidgen_zone_t *zone, ngx_uint_t what);
 
 void ngx_vidgen_zone_unlock(ngx_vidgen_zone_t *zone);
+
+
+/* ngx_vidgen_health_record.c: the records, under the lock */
+
+/* NULL: there is none */
+ngx_vidgen_health_record_t *ngx_vidgen_health_find(ngx_vidgen_zone_sh_t *sh,
+    ngx_str_t *provider);
+
+/*
+ * Copies the provider's record, or a blank one with its name, and returns
+ * where it is to be stored.  Where no record is free it is that of the
+ * provider nothing was heard of for the longest time: reloads leave records
+ * of providers that are configured no more.
+ */
+ngx_vidgen_health_record_t *ngx_vidgen_health_open(ngx_vidgen_zone_sh_t *sh,
+    ngx_str_t *provider, ngx_vidgen_health_record_t *copy);
+
+/* record may be NULL: nothing is stored */
+void ngx_vidgen_health_store(ngx_vidgen_zone_t *zone,
+    ngx_vidgen_health_record_t *record, ngx_vidgen_health_record_t *copy);
 
 
 #endif /* _NGX_VIDGEN_ZONE_INT_H_INCLUDED_ */

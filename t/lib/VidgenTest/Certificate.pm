@@ -22,8 +22,9 @@ sub new {
     chmod 0755, "$dir";
     my $self = bless { dir => $dir }, $class;
 
+    # nginx looks for an address among the names of hosts
     my $names = join ',', @{ $opt{names} // ['DNS:localhost',
-        'IP:127.0.0.1'] };
+        'IP:127.0.0.1', 'DNS:127.0.0.1'] };
     spew("$dir/extensions", "subjectAltName=$names\n");
 
     my $new_key = '-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes';

@@ -13,6 +13,7 @@ package VidgenTest::Provider;
 #
 #   status, headers ({ }), body (text, or data that becomes JSON)
 #   delay    seconds before the answer
+#   wait     true: the answer waits for $provider->release
 #   drop     "before": reset without reading the request;
 #            "after":  closed when the request was read;
 #            "middle": closed in the middle of the answer's body
@@ -74,7 +75,11 @@ sub answer { my ($self, @a) = @_; $self->call(answer => { @a }) }
 sub next   { my ($self, @a) = @_; $self->call(next => { @a }) }
 sub on     { my ($self, $re, @a) = @_; $self->call(on => "$re", { @a }) }
 
-# Back to the beginning: default answers, nothing recorded.
+# Lets the answers go that wait, and returns how many there were.
+sub release { $_[0]->call('release') }
+
+# Back to the beginning: default answers, nothing recorded; but no id is given
+# twice.
 sub forget { $_[0]->call('forget') }
 
 
@@ -152,8 +157,8 @@ sub set_up {
 
 sub do_forget {
     my ($self) = @_;
-    @$self{qw(default next on requests webhooks number)}
-        = ({}, [], [], [], [], 0);
+    @$self{qw(default next on requests webhooks waiting)}
+        = ({}, [], [], [], [], []);
     return 1;
 }
 
@@ -161,6 +166,10 @@ sub do_answer   { my ($self, $a) = @_; $self->{default} = $a; 1 }
 sub do_next     { my ($self, $a) = @_; push @{ $self->{next} }, $a; 1 }
 sub do_on       { my ($self, $re, $a) = @_;
                   unshift @{ $self->{on} }, [qr/$re/, $a]; 1 }
+sub do_release  { my ($self) = @_;
+                  my @all = splice @{ $self->{waiting} };
+                  $self->_answer(@$_) for @all;
+                  return scalar @all }
 sub do_requests { $_[0]{requests} }
 sub do_webhooks { $_[0]{webhooks} }
 sub do_webhook  { my ($self, $url, $args) = @_;
@@ -202,6 +211,11 @@ sub _read {
 
     my $answer = $self->_choose($request);
     return if $answer->{hang};
+
+    if ($answer->{wait}) {
+        push @{ $self->{waiting} }, [$stream, $request, $answer];
+        return;
+    }
 
     $self->{loop}->after($answer->{delay} // 0,
         sub { $self->_answer($stream, $request, $answer) });

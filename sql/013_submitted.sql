@@ -1,0 +1,194 @@
+-- A provider has accepted an attempt.  The order of locks: advisory (provider
+-- and id), jobs by id, attempts, keys, balances.
+
+\set ON_ERROR_STOP 1
+BEGIN;
+DO $$ BEGIN PERFORM vidgen.migration(); END $$;
+
+
+-- Writes what the provider answered to its attempts.  An attempt whose id is
+-- another's becomes unknown: vidgen.submitted() says why.
+
+CREATE OR REPLACE FUNCTION vidgen.accept_attempts(p_job uuid[],
+    p_attempt uuid[], p_provider_job_id text[], p_progress text[],
+    p_kept jsonb[], p_http_status integer[], p_estimated_time integer[],
+    p_due_ms integer[])
+RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    UPDATE vidgen.attempts a
+       SET state = n.state,
+           provider_job_id = CASE WHEN g.taken THEN a.provider_job_id
+                                  ELSE coalesce(a.provider_job_id,
+                                                g.provider_job_id) END,
+           progress = CASE WHEN g.progress = 'processing' AND NOT g.taken
+                           THEN g.progress ELSE a.progress END,
+           kept = coalesce(g.kept, a.kept),
+           http_status = coalesce(g.http_status, a.http_status),
+           estimated_time = coalesce(g.estimated_time, a.estimated_time),
+           reason = CASE WHEN n.state = 'accepted' THEN NULL
+                         WHEN g.taken THEN 'invalid_answer'
+                         ELSE a.reason END,
+           error = CASE WHEN n.state = 'accepted' THEN NULL
+                        WHEN g.taken
+                        THEN 'the provider''s job id is another attempt''s'
+                        ELSE a.error END,
+           since = CASE WHEN n.state <> a.state THEN now() ELSE a.since END,
+           due = CASE WHEN n.state = 'accepted'
+                      THEN coalesce(a.due, now() + g.due_ms
+                                           * interval '1 millisecond') END,
+           lease = NULL
+      FROM (SELECT c.*, t.id AS id, t.state AS was,
+                   j.status IN ('completed', 'failed') AS ended,
+                   t.provider_job_id IS NULL AND c.provider_job_id IS NOT NULL
+                   AND (row_number() OVER (PARTITION BY t.provider,
+                                               c.provider_job_id
+                                           ORDER BY c.ord) > 1
+                        OR EXISTS (SELECT FROM vidgen.attempts o
+                                    WHERE o.provider = t.provider
+                                      AND o.provider_job_id
+                                          = c.provider_job_id)) AS taken
+              FROM (SELECT DISTINCT ON (x.attempt) x.*
+                      FROM unnest(p_job, p_attempt, p_provider_job_id,
+                                  p_progress, p_kept, p_http_status,
+                                  p_estimated_time, p_due_ms)
+                           WITH ORDINALITY x (job, attempt, provider_job_id,
+                                              progress, kept, http_status,
+                                              estimated_time, due_ms, ord)
+                     ORDER BY x.attempt, x.ord) c
+              JOIN vidgen.attempts t ON t.id = c.attempt AND t.job_id = c.job
+              JOIN video_jobs j ON j.id = c.job) g,
+           LATERAL (SELECT CASE
+                    WHEN g.taken
+                    THEN CASE WHEN g.was = 'sending' THEN 'unknown'
+                              ELSE g.was END
+                    WHEN g.was IN ('sending', 'unknown')
+                         OR g.was IN ('unsent', 'refused', 'lost')
+                            AND g.ended IS NOT TRUE
+                    THEN 'accepted' ELSE g.was END AS state) n
+     WHERE a.id = g.id;
+END $$;
+
+
+-- The answers to vidgen.submitted(): as stored under the key, else from the job
+-- and the attempt as they are.
+
+CREATE OR REPLACE FUNCTION vidgen.answers(p_job uuid[], p_attempt uuid[],
+    p_provider_job_id text[])
+RETURNS TABLE (ord integer, outcome text, job_id uuid, http_status integer,
+               provider text, status text, estimated_time integer, error text,
+               code text, stored boolean)
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT c.ord::integer,
+           CASE WHEN a.id IS NULL THEN 'absent'
+                WHEN n.http_status = 202 AND a.provider_job_id IS NULL
+                     AND c.provider_job_id IS NOT NULL THEN 'duplicate_id'
+                ELSE 'recorded' END,
+           j.id,
+           CASE WHEN k.response IS NOT NULL THEN k.http_status
+                ELSE n.http_status END,
+           CASE WHEN k.response IS NOT NULL THEN k.response ->> 'provider'
+                WHEN n.http_status <> 502 THEN a.provider END,
+           CASE WHEN k.response IS NOT NULL THEN k.response ->> 'status'
+                WHEN n.http_status = 200 THEN j.status::text
+                WHEN n.http_status = 202 THEN 'processing' END,
+           CASE WHEN k.response IS NOT NULL
+                THEN (k.response ->> 'estimated_time')::integer
+                WHEN n.http_status = 200 THEN a.estimated_time END,
+           CASE WHEN k.response IS NOT NULL THEN k.response ->> 'error'
+                WHEN n.http_status = 502 THEN 'the generation failed' END,
+           CASE WHEN k.response IS NOT NULL THEN k.response ->> 'code'
+                WHEN n.http_status = 502 THEN 'provider_failed' END,
+           k.response IS NOT NULL
+      FROM unnest(p_job, p_attempt, p_provider_job_id)
+           WITH ORDINALITY c (job, attempt, provider_job_id, ord)
+      LEFT JOIN vidgen.attempts a ON a.id = c.attempt AND a.job_id = c.job
+      LEFT JOIN video_jobs j ON j.id = a.job_id
+      LEFT JOIN LATERAL
+           (SELECT l.response::jsonb AS response, l.http_status
+              FROM idempotency_log l WHERE l.job_id = j.id LIMIT 1) k ON true
+     CROSS JOIN LATERAL
+           (SELECT CASE WHEN j.id IS NULL THEN NULL
+                        WHEN j.status = 'failed' THEN 502
+                        WHEN j.status = 'completed' OR a.state = 'accepted'
+                        THEN 200
+                        ELSE 202 END AS http_status) n
+     ORDER BY c.ord;
+END $$;
+
+
+-- Records the provider's job id of an attempt, consumes what was parked for it
+-- and finishes the generation's key with the answer.
+--
+-- p_progress   of the provider's answer: queued, processing, or NULL
+-- p_kept       object of texts for polls, or NULL
+-- p_due_ms     first poll in so many milliseconds; NULL: when it is overdue
+--
+-- outcome:
+--   recorded      http_status 200 with job_id, provider, estimated_time and the
+--                 job's status; 502 with error and code where the job failed
+--                 (what was parked said so, or it had failed before); 202 with
+--                 status processing where this attempt has ended without a
+--                 result and another one is open.  200 and 502 are stored
+--                 under the key.
+--   duplicate_id  another attempt has that id at this provider: an answer that
+--                 cannot be true.  The attempt is unknown (reason
+--                 invalid_answer), as one without an id would be: 202
+--   absent        there is no such attempt of this job
+--
+-- The same call again returns what is stored under the key, or, without a key,
+-- the job as it is now.  An attempt that has ended by then stays so, and one
+-- that has learnt another id by a webhook keeps it.
+
+CREATE OR REPLACE FUNCTION vidgen.submitted(p_job uuid[], p_attempt uuid[],
+    p_provider_job_id text[], p_progress text[], p_kept jsonb[],
+    p_http_status integer[], p_estimated_time integer[], p_due_ms integer[])
+RETURNS TABLE (ord integer, outcome text, job_id uuid, http_status integer,
+               provider text, status text, estimated_time integer, error text,
+               code text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    v_failed  uuid[];
+BEGIN
+    PERFORM vidgen.lock_names(
+        ARRAY(SELECT 'result:' || a.provider || ':' || c.provider_job_id
+                FROM unnest(p_attempt, p_provider_job_id)
+                     c (attempt, provider_job_id)
+                JOIN vidgen.attempts a ON a.id = c.attempt));
+
+    PERFORM FROM video_jobs j
+      WHERE j.id = ANY (p_job) ORDER BY j.id FOR NO KEY UPDATE;
+
+    PERFORM vidgen.accept_attempts(p_job, p_attempt, p_provider_job_id,
+        p_progress, p_kept, p_http_status, p_estimated_time, p_due_ms);
+    PERFORM vidgen.settle_jobs(p_job);
+
+    v_failed := vidgen.take_parked(p_attempt, p_provider_job_id);
+
+    UPDATE idempotency_log k
+       SET http_status = n.http_status,
+           response = jsonb_strip_nulls(jsonb_build_object(
+               'job_id', n.job_id, 'provider', n.provider,
+               'status', n.status, 'estimated_time', n.estimated_time,
+               'error', n.error, 'code', n.code))
+      FROM vidgen.answers(p_job, p_attempt, p_provider_job_id) n
+     WHERE k.job_id = n.job_id AND k.response IS NULL AND NOT n.stored
+       AND n.http_status IN (200, 502);
+
+    IF v_failed <> '{}' THEN
+        PERFORM vidgen.refund_jobs(v_failed);
+    END IF;
+
+    RETURN QUERY
+    SELECT n.ord, n.outcome, n.job_id, n.http_status, n.provider, n.status,
+           n.estimated_time, n.error, n.code
+      FROM vidgen.answers(p_job, p_attempt, p_provider_job_id) n;
+END $$;
+
+COMMIT;

@@ -1,0 +1,90 @@
+-- Polls.
+
+\set ON_ERROR_STOP 1
+BEGIN;
+DO $$ BEGIN PERFORM vidgen.migration(); END $$;
+
+
+-- Leases accepted attempts that are to be polled: due by now, or silent since
+-- p_overdue (NULL: none of these) without a time of their own.  Nobody else
+-- gets them before p_lease has passed, or vidgen.polled() has said when.
+--
+-- p_providers  those that can be polled; with '' also the jobs of before there
+--              was a provider's name, which are nginx's first provider's
+-- polls        how often the attempt has been leased, this time included
+--
+-- Takes what no other transaction has locked, and never waits.
+
+CREATE OR REPLACE FUNCTION vidgen.due(p_providers text[], p_overdue interval,
+    p_limit integer, p_lease interval)
+RETURNS TABLE (attempt_id uuid, job_id uuid, provider text,
+               provider_job_id text, polls integer, user_id uuid,
+               model_id text, prompt text, kept jsonb)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    v_ids  uuid[];
+BEGIN
+    v_ids := ARRAY(SELECT a.id FROM vidgen.attempts a
+                    WHERE a.state = 'accepted' AND a.due <= now()
+                      AND a.provider = ANY (p_providers)
+                      AND a.provider_job_id IS NOT NULL
+                    ORDER BY a.due
+                    LIMIT p_limit
+                      FOR NO KEY UPDATE SKIP LOCKED);
+
+    IF p_overdue IS NOT NULL AND cardinality(v_ids) < p_limit THEN
+        v_ids := v_ids
+            || ARRAY(SELECT a.id FROM vidgen.attempts a
+                      WHERE a.state = 'accepted' AND a.due IS NULL
+                        AND a.since <= now() - p_overdue
+                        AND a.provider = ANY (p_providers)
+                        AND a.provider_job_id IS NOT NULL
+                      LIMIT p_limit - cardinality(v_ids)
+                        FOR NO KEY UPDATE SKIP LOCKED);
+    END IF;
+
+    IF v_ids = '{}' THEN
+        RETURN;
+    END IF;
+
+    RETURN QUERY
+    WITH leased AS (
+        UPDATE vidgen.attempts a
+           SET due = now() + p_lease, polls = a.polls + 1
+         WHERE a.id = ANY (v_ids)
+        RETURNING a.*)
+    SELECT l.id, l.job_id, l.provider, l.provider_job_id, l.polls, j.user_id,
+           j.model_id::text, j.prompt::text, l.kept
+      FROM leased l JOIN video_jobs j ON j.id = l.job_id;
+END $$;
+
+
+-- When to poll again attempts whose poll has not ended them.  Returns how many
+-- it has set; one that is locked keeps its lease.
+
+CREATE OR REPLACE FUNCTION vidgen.polled(p_attempt uuid[], p_due_ms integer[])
+RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    v_ids  uuid[];
+    v_set  integer;
+BEGIN
+    v_ids := ARRAY(SELECT a.id FROM vidgen.attempts a
+                    WHERE a.id = ANY (p_attempt) AND a.state = 'accepted'
+                      FOR NO KEY UPDATE SKIP LOCKED);
+
+    UPDATE vidgen.attempts a
+       SET due = now() + p.due_ms * interval '1 millisecond'
+      FROM unnest(p_attempt, p_due_ms) p (attempt, due_ms)
+     WHERE a.id = p.attempt AND a.id = ANY (v_ids);
+
+    GET DIAGNOSTICS v_set = ROW_COUNT;
+    RETURN v_set;
+END $$;
+
+COMMIT;

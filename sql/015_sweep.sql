@@ -1,0 +1,199 @@
+-- What nobody else ends.
+
+\set ON_ERROR_STOP 1
+BEGIN;
+DO $$ BEGIN PERFORM vidgen.migration(); END $$;
+
+
+-- Ends attempts whose time has come, of jobs that no other transaction has
+-- locked, and settles these.  Returns the counts and the jobs that failed.
+--
+--   sending   whose lease is over     unknown, never unsent
+--   unknown   for p_unknown           lost
+--   accepted  for p_expire            due for a last poll, then lost
+
+CREATE OR REPLACE FUNCTION vidgen.end_attempts(p_unknown interval,
+    p_expire interval, p_limit integer, OUT unknown integer,
+    OUT last_polls integer, OUT lost integer, OUT failed uuid[])
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    v_jobs  uuid[];
+BEGIN
+    unknown := 0;
+    last_polls := 0;
+    lost := 0;
+    failed := '{}';
+
+    SELECT array_agg(DISTINCT x.job_id ORDER BY x.job_id) INTO v_jobs
+      FROM ((SELECT a.job_id FROM vidgen.attempts a
+              WHERE a.state = 'sending' AND a.lease <= now()
+              LIMIT p_limit)
+            UNION ALL
+            (SELECT a.job_id FROM vidgen.attempts a
+              WHERE a.state = 'unknown' AND a.since <= now() - p_unknown
+              LIMIT p_limit)
+            UNION ALL
+            (SELECT a.job_id FROM vidgen.attempts a
+              WHERE a.state = 'accepted' AND a.since <= now() - p_expire
+                AND coalesce(a.deadline <= now(), true)
+              LIMIT p_limit)) x;
+
+    IF v_jobs IS NULL THEN
+        RETURN;
+    END IF;
+
+    v_jobs := ARRAY(SELECT j.id FROM video_jobs j
+                     WHERE j.id = ANY (v_jobs)
+                     ORDER BY j.id
+                       FOR NO KEY UPDATE SKIP LOCKED);
+
+    WITH ended AS (
+        UPDATE vidgen.attempts a
+           SET state = CASE WHEN a.state = 'sending' THEN 'unknown'
+                            WHEN a.state = 'accepted' AND a.deadline IS NULL
+                            THEN a.state
+                            ELSE 'lost' END,
+               since = CASE WHEN a.state = 'accepted' AND a.deadline IS NULL
+                            THEN a.since ELSE now() END,
+               error = CASE WHEN a.state = 'unknown'
+                            THEN coalesce(a.error, 'no result came')
+                            WHEN a.state = 'accepted'
+                                 AND a.deadline IS NOT NULL
+                            THEN 'no result came' ELSE a.error END,
+               lease = NULL,
+               due = CASE WHEN a.state = 'accepted' AND a.deadline IS NULL
+                          THEN now() END,
+               deadline = CASE WHEN a.state = 'accepted'
+                                    AND a.deadline IS NULL
+                               THEN now() + least(p_expire,
+                                                  interval '10 minutes') END
+         WHERE a.job_id = ANY (v_jobs)
+           AND (a.state = 'sending' AND a.lease <= now()
+                OR a.state = 'unknown' AND a.since <= now() - p_unknown
+                OR a.state = 'accepted' AND a.since <= now() - p_expire
+                   AND coalesce(a.deadline <= now(), true))
+        RETURNING a.state)
+    SELECT count(*) FILTER (WHERE e.state = 'unknown'),
+           count(*) FILTER (WHERE e.state = 'accepted'),
+           count(*) FILTER (WHERE e.state = 'lost')
+      INTO unknown, last_polls, lost
+      FROM ended e;
+
+    failed := ARRAY(SELECT s.job_id FROM vidgen.settle_jobs(v_jobs) s
+                     WHERE s.status = 'failed');
+END $$;
+
+
+-- Makes refunds that are due: of the jobs given, and those where
+-- vidgen.refund_credits() raised before.  Users in the order of their id, each
+-- in a subtransaction of its own.
+
+CREATE OR REPLACE FUNCTION vidgen.make_refunds(p_failed uuid[],
+    p_limit integer, OUT refunds integer, OUT refund_errors integer)
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    r  record;
+BEGIN
+    refunds := 0;
+    refund_errors := 0;
+
+    IF p_failed <> '{}' THEN
+        INSERT INTO vidgen.ledger (job_id, entry, user_id, amount, refund_due)
+        SELECT h.job_id, 'refund', h.user_id, h.amount, true
+          FROM vidgen.ledger h
+         WHERE h.job_id = ANY (p_failed) AND h.entry = 'hold'
+            ON CONFLICT DO NOTHING;
+    END IF;
+
+    FOR r IN
+        SELECT d.*
+          FROM (SELECT l.job_id, l.user_id, l.amount
+                  FROM vidgen.ledger l
+                 WHERE l.entry = 'refund' AND l.refund_due
+                 ORDER BY l.job_id <> ALL (p_failed), l.created_at
+                 LIMIT p_limit + cardinality(p_failed)
+                   FOR NO KEY UPDATE SKIP LOCKED) d
+         ORDER BY d.user_id, d.job_id
+    LOOP
+        IF vidgen.refund_one(r.user_id, r.amount, r.job_id) IS NULL THEN
+            UPDATE vidgen.ledger l SET refund_due = false
+             WHERE l.job_id = r.job_id AND l.entry = 'refund';
+            refunds := refunds + 1;
+        ELSE
+            refund_errors := refund_errors + 1;
+        END IF;
+    END LOOP;
+END $$;
+
+
+-- To be called every now and then, by anybody, also by several at a time.
+--
+-- p_unknown   how long an attempt may be unknown before it is lost
+-- p_expire    how long an accepted one may last before its last poll
+-- p_limit     of each kind of thing in one call
+--
+--   unknown, last_polls, lost   attempts; last_polls are due now
+--   refunds, refund_errors      made; still due
+--   keys, parked, health        rows deleted: expired, 30 days old
+--   orphans                     parked results that belong to nothing yet
+--   refunds_due                 refunds not made yet
+--   more                        a limit was reached: call again
+
+CREATE OR REPLACE FUNCTION vidgen.sweep(p_unknown interval, p_expire interval,
+    p_limit integer)
+RETURNS TABLE (unknown integer, last_polls integer, lost integer,
+               refunds integer, refund_errors integer, keys integer,
+               parked integer, health integer, orphans integer,
+               refunds_due integer, more boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    v_ended  record;
+    v_made   record;
+BEGIN
+    SELECT * INTO v_ended
+      FROM vidgen.end_attempts(p_unknown, p_expire, p_limit);
+    unknown := v_ended.unknown;
+    last_polls := v_ended.last_polls;
+    lost := v_ended.lost;
+
+    SELECT * INTO v_made FROM vidgen.make_refunds(v_ended.failed, p_limit);
+    refunds := v_made.refunds;
+    refund_errors := v_made.refund_errors;
+
+    -- last, for who holds locks of these rows may not wait for others
+
+    DELETE FROM idempotency_log l
+     WHERE l.idempotency_key = ANY (ARRAY(
+               SELECT x.idempotency_key FROM idempotency_log x
+                WHERE x.expires_at <= now()
+                ORDER BY x.expires_at LIMIT p_limit FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS keys = ROW_COUNT;
+
+    DELETE FROM vidgen.parked p
+     WHERE p.id = ANY (ARRAY(
+               SELECT x.id FROM vidgen.parked x
+                WHERE x.received <= now() - interval '30 days'
+                ORDER BY x.received LIMIT p_limit FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS parked = ROW_COUNT;
+
+    DELETE FROM provider_health_log h
+     WHERE h.id = ANY (ARRAY(
+               SELECT x.id FROM provider_health_log x
+                WHERE x.checked_at <= now() - interval '30 days'
+                ORDER BY x.checked_at LIMIT p_limit FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS health = ROW_COUNT;
+
+    SELECT count(*) INTO orphans FROM vidgen.parked p WHERE p.adopted IS NULL;
+    SELECT count(*) INTO refunds_due
+      FROM vidgen.ledger l WHERE l.refund_due;
+
+    more := greatest(unknown, last_polls, lost, keys, parked, health)
+            >= p_limit;
+
+    RETURN NEXT;
+END $$;
+
+COMMIT;

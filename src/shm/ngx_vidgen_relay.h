@@ -1,0 +1,68 @@
+#ifndef _NGX_VIDGEN_RELAY_H_INCLUDED_
+#define _NGX_VIDGEN_RELAY_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include "shm/ngx_vidgen_zone.h"
+
+
+/*
+ * Words in the zone between the workers and the monitor.  They survive the
+ * monitor, which may be ended at any moment.
+ */
+
+#define NGX_VIDGEN_RELAY_SILENT  3       /* seconds without a beat */
+
+/* what this machine has said of a provider's outage, and what it owes */
+typedef struct {
+    time_t                 said;         /* the last outage; 0: never */
+    time_t                 began;        /* the outage that was told */
+    u_char                 told;         /* 1: an outage, 0: its end */
+    u_char                 alone;        /* 1: without the database's leave */
+    u_char                 owed;         /* 1: an outage that could not be
+                                            delivered yet */
+} ngx_vidgen_relay_alert_t;
+
+
+/* the monitor is alive */
+void ngx_vidgen_relay_beat(ngx_vidgen_zone_t *zone);
+
+/* Seconds since the last beat; -1: there was none yet. */
+time_t ngx_vidgen_relay_age(ngx_vidgen_zone_t *zone);
+
+/* 1: it is silent for too long, and nobody has reported this silence yet */
+ngx_uint_t ngx_vidgen_relay_missed(ngx_vidgen_zone_t *zone);
+
+/* When a probe was last asked for, and when one was last started; 0: never */
+void ngx_vidgen_relay_probes(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
+    time_t *asked, time_t *started);
+
+/* A probe starts. */
+void ngx_vidgen_relay_probe(ngx_vidgen_zone_t *zone, ngx_str_t *provider);
+
+/*
+ * 1: the status has changed, other than by a probe, since this was last
+ * asked; only one process is told so.
+ */
+ngx_uint_t ngx_vidgen_relay_changed(ngx_vidgen_zone_t *zone,
+    ngx_str_t *provider);
+
+/* The provider's key set on the disk is another one now. */
+void ngx_vidgen_relay_keys_new(ngx_vidgen_zone_t *zone, ngx_str_t *provider);
+
+/* The version of the key set, and when it was last asked for. */
+uint32_t ngx_vidgen_relay_keys(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
+    time_t *asked);
+
+/* A signature fits none of the keys: there may be new ones. */
+void ngx_vidgen_relay_keys_ask(ngx_vidgen_zone_t *zone, ngx_str_t *provider);
+
+/* subject: a provider's name, or another one that no provider can have */
+void ngx_vidgen_relay_alert_get(ngx_vidgen_zone_t *zone, ngx_str_t *subject,
+    ngx_vidgen_relay_alert_t *alert);
+void ngx_vidgen_relay_alert_set(ngx_vidgen_zone_t *zone, ngx_str_t *subject,
+    ngx_vidgen_relay_alert_t *alert);
+
+
+#endif /* _NGX_VIDGEN_RELAY_H_INCLUDED_ */

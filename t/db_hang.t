@@ -1,0 +1,154 @@
+#!/usr/bin/perl
+
+# PostgreSQL does not answer, as behind a dead network: whoever waits is
+# answered at the timeout with what is known, and once it answers again what
+# was begun comes to its end.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+
+use Test::More tests => 26;
+
+use VidgenTest::Books qw(balance customer ledger wrong_books);
+use VidgenTest::Http qw(get post request send_request wait_answer);
+use VidgenTest::Nginx;
+use VidgenTest::PgProxy;
+use VidgenTest::Postgres;
+use VidgenTest::Provider;
+use VidgenTest::Util qw(patience wait_for);
+
+my $pg = VidgenTest::Postgres->new(fsync => 0);
+my $proxy = VidgenTest::PgProxy->new($pg);
+my $provider = VidgenTest::Provider->new;
+
+my $nginx = VidgenTest::Nginx->new(
+    vars => { DB => $proxy->conninfo },
+    env  => {
+        FAL_BASE_URL       => $provider->url,
+        FAL_API_KEY        => 'test-api-key',
+        FAL_WEBHOOK_SECRET => $provider->secret,
+    },
+    config => <<'EOT')->start;
+%%GLOBALS%%
+
+worker_processes 1;
+
+events { }
+
+http {
+    %%HTTP%%
+
+    vidgen_database "%%DB%%" timeout=1s;
+    include         %%PROVIDERS%%/fal.conf;
+
+    server {
+        listen 127.0.0.1:%%PORT%%;
+
+        vidgen_webhook_url            https://example.com/hook;
+        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
+        include                       %%PROVIDERS%%/vidgen_pass.conf;
+
+        location = /generate-video { vidgen_generate; }
+        location = /video-webhook { vidgen_webhook; }
+        location /jobs/ { vidgen_job; }
+        location = /fast { return 200 "fast"; }
+    }
+}
+EOT
+
+my $user = customer($pg, 10);
+my @generate = ('POST', $nginx->url('/generate-video'), {},
+    qq({"user_id":"$user","model_id":"m","prompt":"p"}));
+
+sub jobs { $pg->value('SELECT count(*) FROM video_jobs') }
+
+# Waits until the newest job has that status.
+sub wait_job {
+    my ($status) = @_;
+    return wait_for { ($pg->value('SELECT status FROM video_jobs
+        ORDER BY created_at DESC, id DESC LIMIT 1') // '') eq $status };
+}
+
+# Answers of all calls have come in until now, so that the next one works.
+sub release {
+    $proxy->release;
+    wait_for { get($nginx->url("/jobs/$user"))->{status} == 404 };
+}
+
+my $answer = request(@generate);
+my $job = $answer->{json}{job_id};
+is($answer->{status}, 200, 'before it');
+
+# begin: it is not known whether it was done, so nothing is sent
+
+for my $what ('answers', 'both') {
+    my $name = $what eq 'both' ? 'begin that arrives late'
+        : 'begin whose answer is late';
+    my $jobs = jobs();
+
+    $proxy->hold($what);
+    $answer = request(@generate);
+    is("$answer->{status} $answer->{headers}{'retry-after'}", '503 5',
+        "$name: 503");
+    cmp_ok($answer->{time}, '<', 2 * patience(), "$name: at the timeout");
+    is(get($nginx->url('/fast'))->{body}, 'fast', "$name: others serve");
+    release();
+    ok(wait_job('failed'), "$name: it is closed");
+    is(jobs(), $jobs + 1, "$name: there was one");
+    is(@{ $provider->requests }, 1, "$name: the provider was not asked");
+    is(balance($pg, $user), 9, "$name: the credits are back");
+}
+
+# submitted
+
+my $call;
+$provider->next(wait => 1);
+$call = send_request(@generate);
+$provider->wait_requests(2);
+$proxy->hold('both');
+$provider->release;
+$answer = wait_answer($call);
+is("$answer->{status} $answer->{json}{status}", '202 processing',
+    'an acceptance whose record is late: 202');
+$job = $answer->{json}{job_id};
+release();
+ok(wait_for { $pg->value("SELECT state FROM vidgen.attempts
+    WHERE job_id = '$job'") eq 'accepted' }, 'it is recorded in the end');
+my $id = $provider->requests->[1]{id};
+is($pg->value("SELECT provider_job_id FROM video_jobs WHERE id = '$job'"),
+    $id, 'with its id');
+
+# abandon
+
+$provider->next(wait => 1, status => 401);
+$call = send_request(@generate);
+$provider->wait_requests(3);
+$proxy->hold('both');
+$provider->release;
+$answer = wait_answer($call);
+like("$answer->{status} " . ($answer->{json}{job_id} // ''), qr/^504 [0-9a-f]/,
+    'a refusal whose record is late: 504 with the job');
+release();
+ok(wait_job('failed'), 'it is closed in the end');
+is(ledger($pg, $answer->{json}{job_id}), 'hold 1, refund 1',
+    'and its credits are back');
+
+# a webhook
+
+my @webhook = ('POST', $nginx->url('/video-webhook'),
+    $provider->signed_webhook(id => $id));
+$proxy->hold('both');
+$answer = request(@webhook);
+is("$answer->{status} $answer->{headers}{'retry-after'}", '503 5',
+    'a webhook: 503');
+release();
+is(request(@webhook)->{body}, qq({"success":true,"job_id":"$job"}),
+    'its redelivery is answered');
+is($pg->value("SELECT status FROM video_jobs WHERE id = '$job'"),
+    'completed', 'and done once');
+
+is(balance($pg, $user), 8, 'the balance');
+is_deeply([wrong_books($pg)], [], 'the books are right');
