@@ -23,7 +23,8 @@ PROVE_FLAGS =
 BUILD_PACKAGES  = gcc make nginx nginx-dev libcurl4-openssl-dev \
                   libjansson-dev libpq-dev libssl-dev
 TEST_PACKAGES   = ca-certificates curl libio-socket-ssl-perl openssl perl \
-                  postgresql
+                  pgbouncer postgresql \
+                  $(if $(shell command -v npm 2>/dev/null),,nodejs npm)
 BENCH_PACKAGES  = wrk
 MEMORY_PACKAGES = libc6-dbg valgrind
 

@@ -8,12 +8,14 @@
 #include "http/ngx_http_vidgen_process.h"
 #include "http/ngx_http_vidgen_variable.h"
 #include "http/ngx_http_vidgen_verify.h"
+#include "monitor/ngx_vidgen_monitor.h"
 
 
 /* The reader's door: which directive is set where, and what runs when. */
 
 
 static ngx_int_t ngx_http_vidgen_postconfiguration(ngx_conf_t *cf);
+static ngx_int_t ngx_http_vidgen_init(ngx_cycle_t *cycle);
 static void ngx_http_vidgen_exit(ngx_cycle_t *cycle);
 
 
@@ -143,6 +145,26 @@ static ngx_command_t  ngx_http_vidgen_commands[] = {
       ngx_http_vidgen_conf_retry,
       NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
 
+    { ngx_string("vidgen_monitor"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
+      ngx_http_vidgen_conf_monitor,
+      NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
+
+    { ngx_string("vidgen_alert"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_2MORE,
+      ngx_http_vidgen_conf_alert,
+      NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
+
+    { ngx_string("vidgen_state_path"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_vidgen_conf_state_path,
+      NGX_HTTP_MAIN_CONF_OFFSET, 0, NULL },
+
+    { ngx_string("vidgen_health"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_vidgen_conf_health,
+      NGX_HTTP_LOC_CONF_OFFSET, 0, NULL },
+
       NGX_HTTP_VIDGEN_KNOBS,
 
       ngx_null_command
@@ -171,7 +193,7 @@ ngx_module_t  ngx_http_vidgen_module = {
     NGX_HTTP_MODULE,                       /* module type */
     NULL,                                  /* init master */
     NULL,                                  /* init module */
-    ngx_http_vidgen_init_process,          /* init process */
+    ngx_http_vidgen_init,                  /* init process */
     NULL,                                  /* init thread */
     NULL,                                  /* exit thread */
     ngx_http_vidgen_exit,                  /* exit process */
@@ -183,7 +205,17 @@ ngx_module_t  ngx_http_vidgen_module = {
 static ngx_int_t
 ngx_http_vidgen_postconfiguration(ngx_conf_t *cf)
 {
+    ngx_http_vidgen_main_conf_t  *mcf;
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vidgen_module);
+
     if (ngx_http_vidgen_check_conf(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (mcf->monitor.enabled && mcf->providers.nelts
+        && ngx_vidgen_monitor_add(cf, &mcf->monitor) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -191,9 +223,33 @@ ngx_http_vidgen_postconfiguration(ngx_conf_t *cf)
 }
 
 
+static ngx_int_t
+ngx_http_vidgen_init(ngx_cycle_t *cycle)
+{
+    ngx_http_vidgen_main_conf_t  *mcf;
+
+    if (ngx_http_vidgen_init_process(cycle) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    /* without a master there is no process for the monitor but this */
+
+    mcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_vidgen_module);
+
+    if (ngx_process == NGX_PROCESS_SINGLE && mcf && mcf->monitor.enabled
+        && mcf->providers.nelts)
+    {
+        ngx_vidgen_monitor_start(cycle, &mcf->monitor);
+    }
+
+    return NGX_OK;
+}
+
+
 static void
 ngx_http_vidgen_exit(ngx_cycle_t *cycle)
 {
     ngx_http_vidgen_closer_exit();
+    ngx_vidgen_monitor_stop();
     ngx_http_vidgen_exit_process(cycle);
 }

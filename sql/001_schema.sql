@@ -50,7 +50,8 @@ BEGIN
      WHERE c.relname = 'video_jobs' AND c.relkind IN ('r', 'p')
        AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema';
 
-    IF v_schema IS NULL AND to_regprocedure('vidgen.tables_schema()') IS NOT NULL
+    IF v_schema IS NULL
+       AND to_regprocedure('vidgen.tables_schema()') IS NOT NULL
     THEN
         EXECUTE 'SELECT vidgen.tables_schema()' INTO v_schema;
         IF v_schema <> ALL (coalesce(v_schemas, '{}')) THEN
@@ -155,7 +156,24 @@ BEGIN
     PERFORM set_config('client_min_messages', 'warning', true);
 END $$;
 
-REVOKE ALL ON FUNCTION vidgen.migration() FROM PUBLIC;
+
+-- Takes what a database gives by default, also to the roles that are for
+-- everybody where it is hosted, from something that the migrations made.
+
+CREATE OR REPLACE FUNCTION vidgen.make_private(p_what text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('REVOKE ALL ON %s FROM %s', p_what,
+                   (SELECT string_agg(r, ', ')
+                      FROM unnest(ARRAY['PUBLIC', 'anon', 'authenticated']) r
+                     WHERE r = 'PUBLIC' OR to_regrole(r) IS NOT NULL));
+END $$;
+
+DO $$
+BEGIN
+    PERFORM vidgen.make_private('FUNCTION vidgen.migration()');
+    PERFORM vidgen.make_private('FUNCTION vidgen.make_private(text)');
+END $$;
 
 REVOKE ALL ON SCHEMA vidgen FROM PUBLIC;
 GRANT USAGE ON SCHEMA vidgen TO vidgen_edge;

@@ -5,7 +5,53 @@
 
 \set ON_ERROR_STOP 1
 BEGIN;
-DO $$ BEGIN PERFORM vidgen.migration(); END $$;
+DO $$
+BEGIN
+    PERFORM vidgen.migration();
+    PERFORM set_config('vidgen.new', array_to_string(ARRAY(
+        SELECT t
+          FROM unnest(ARRAY['video_jobs', 'idempotency_log', 'models',
+                            'provider_health_log',
+                            'provider_failover_log']) t
+         WHERE to_regclass(t) IS NULL), ','), true);
+END $$;
+
+
+-- What is there has to be the owner's, with the keys on which everything that
+-- happens once depends.
+
+DO $$
+DECLARE
+    r  record;
+BEGIN
+    FOR r IN
+        SELECT w.tab, w.col, c.oid, c.relowner
+          FROM (VALUES ('video_jobs', 'id'),
+                       ('idempotency_log', 'idempotency_key'),
+                       ('models', 'id'), ('provider_health_log', NULL),
+                       ('provider_failover_log', NULL)) AS w (tab, col)
+          JOIN pg_class c ON c.oid = to_regclass(w.tab)
+    LOOP
+        IF NOT pg_has_role(r.relowner, 'USAGE') THEN
+            RAISE EXCEPTION 'vidgen: table %.% belongs to "%", video_jobs to'
+                ' "%": ALTER TABLE % OWNER TO %', vidgen.tables_schema(),
+                r.tab, pg_get_userbyid(r.relowner), current_user, r.tab,
+                quote_ident(current_user);
+        END IF;
+
+        IF r.col IS NOT NULL AND NOT EXISTS
+           (SELECT FROM pg_index i JOIN pg_attribute a
+                ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+             WHERE i.indrelid = r.oid AND a.attname = r.col
+               AND i.indisunique AND i.indisvalid AND i.indimmediate
+               AND i.indpred IS NULL AND i.indnkeyatts = 1)
+        THEN
+            RAISE EXCEPTION 'vidgen: table %.% has no unique key on "%": ALTER'
+                ' TABLE % ADD UNIQUE (%)', vidgen.tables_schema(), r.tab,
+                r.col, r.tab, r.col;
+        END IF;
+    END LOOP;
+END $$;
 
 
 -- Jobs: what a user asked and pays for.  The status is derived from the job's
@@ -86,6 +132,20 @@ CREATE TABLE IF NOT EXISTS provider_failover_log (
     reason         text,
     created_at     timestamptz DEFAULT now()
 );
+
+DO $$
+DECLARE
+    v_table  text;
+BEGIN
+    FOREACH v_table IN ARRAY
+            string_to_array(current_setting('vidgen.new'), ',') LOOP
+        PERFORM vidgen.make_private('TABLE ' || v_table);
+        IF v_table LIKE 'provider%' THEN
+            PERFORM vidgen.make_private('SEQUENCE '
+                || pg_get_serial_sequence(v_table, 'id'));
+        END IF;
+    END LOOP;
+END $$;
 
 
 -- Columns that older tables have not.  A job of before has no created_at.

@@ -1,4 +1,4 @@
--- Stops where an existing table has not what the functions rely on, with a
+-- Stops where an older table has not what the functions rely on, with a
 -- sentence that says what to do.
 
 \set ON_ERROR_STOP 1
@@ -116,65 +116,27 @@ BEGIN
 END $$;
 
 
--- Unique keys, on which everything that happens once depends.
+-- The owner of the functions has to see every row.
 
 DO $$
 DECLARE
-    r  record;
+    v_table  text;
 BEGIN
-    FOR r IN
-        SELECT w.tab, w.col
-          FROM (VALUES ('video_jobs', 'id'),
-                       ('idempotency_log', 'idempotency_key'),
-                       ('models', 'id')) AS w (tab, col)
-         WHERE NOT EXISTS
-               (SELECT FROM pg_index i JOIN pg_attribute a
-                    ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-                 WHERE i.indrelid = to_regclass(w.tab) AND a.attname = w.col
-                   AND i.indisunique AND i.indisvalid AND i.indimmediate
-                   AND i.indpred IS NULL AND i.indnkeyatts = 1)
-    LOOP
-        RAISE EXCEPTION 'vidgen: table %.% has no unique key on "%": ALTER'
-            ' TABLE % ADD UNIQUE (%)', vidgen.tables_schema(), r.tab, r.col,
-            r.tab, r.col;
-    END LOOP;
-END $$;
+    SELECT c.oid::regclass INTO v_table
+      FROM unnest(ARRAY['video_jobs', 'idempotency_log', 'models',
+                        'provider_health_log', 'provider_failover_log']) t
+      JOIN pg_class c ON c.oid = to_regclass(t)
+      JOIN pg_roles r ON r.rolname = current_user
+     WHERE c.relrowsecurity AND NOT r.rolsuper AND NOT r.rolbypassrls
+       AND (c.relforcerowsecurity OR c.relowner <> r.oid)
+     LIMIT 1;
 
-
--- The owner of the functions has to see every row and may change it.
-
-DO $$
-DECLARE
-    r  record;
-BEGIN
-    FOR r IN
-        SELECT c.oid::regclass AS tab, c.relrowsecurity, c.relforcerowsecurity,
-               c.relowner = o.oid AS own, o.rolname,
-               o.rolsuper OR o.rolbypassrls AS sees
-          FROM unnest(ARRAY['video_jobs', 'idempotency_log', 'models',
-                            'provider_health_log',
-                            'provider_failover_log']) t
-          JOIN pg_class c ON c.oid = to_regclass(t)
-          JOIN pg_roles o ON o.rolname = current_user
-    LOOP
-        IF NOT has_table_privilege(r.tab, 'SELECT')
-           OR NOT has_table_privilege(r.tab, 'INSERT')
-           OR NOT has_table_privilege(r.tab, 'UPDATE')
-           OR NOT has_table_privilege(r.tab, 'DELETE')
-        THEN
-            RAISE EXCEPTION 'vidgen: "%" has not all rights on table %: GRANT'
-                ' SELECT, INSERT, UPDATE, DELETE ON % TO %', r.rolname, r.tab,
-                r.tab, quote_ident(r.rolname);
-        END IF;
-
-        IF r.relrowsecurity AND NOT r.sees
-           AND (NOT r.own OR r.relforcerowsecurity)
-        THEN
-            RAISE EXCEPTION 'vidgen: row security of table % hides rows from'
-                ' "%", the owner of video_jobs: make it the owner too,'
-                ' without FORCE ROW LEVEL SECURITY', r.tab, r.rolname;
-        END IF;
-    END LOOP;
+    IF FOUND THEN
+        RAISE EXCEPTION 'vidgen: row security of table % hides rows from "%",'
+            ' which owns the functions: ALTER TABLE % OWNER TO %, NO FORCE'
+            ' ROW LEVEL SECURITY', v_table, current_user, v_table,
+            quote_ident(current_user);
+    END IF;
 END $$;
 
 COMMIT;

@@ -55,9 +55,10 @@ CREATE TABLE IF NOT EXISTS vidgen.attempts (
     CONSTRAINT attempts_lease_check CHECK (state <> 'sending'
                                            OR lease IS NOT NULL),
     CONSTRAINT attempts_late_check CHECK (NOT late OR state = 'completed')
-) WITH (fillfactor = 80);
+);
 
--- without an id yet; accepted and silent; to be polled
+-- Without an id yet; accepted and silent; to be polled.  Since these depend on
+-- the state, an update of it can never be HOT, and no room is left for it.
 
 CREATE INDEX IF NOT EXISTS attempts_unidentified
     ON vidgen.attempts (provider, since) WHERE state IN ('sending', 'unknown');

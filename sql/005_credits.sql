@@ -31,7 +31,8 @@ BEGIN
         SELECT p.oid::regprocedure AS found, w.hook
           FROM (VALUES
                     ('deduct_credits', 'hold_credits',
-                     ARRAY[to_regprocedure('deduct_credits(uuid,integer,text)')],
+                     ARRAY[to_regprocedure('deduct_credits'
+                                           '(uuid,integer,text)')],
                      ARRAY['jsonb'::regtype, 'json'::regtype]),
                     ('rollback_credits', 'refund_credits',
                      ARRAY[to_regprocedure('rollback_credits'
@@ -84,10 +85,13 @@ BEGIN
             CASE WHEN v_hold THEN 'hold_credits' ELSE 'refund_credits' END;
     END IF;
 
-    CREATE TABLE IF NOT EXISTS user_credits (
-        user_id  uuid PRIMARY KEY,
-        balance  integer NOT NULL DEFAULT 0 CHECK (balance >= 0)
-    ) WITH (fillfactor = 50);
+    IF to_regclass('user_credits') IS NULL THEN
+        CREATE TABLE user_credits (
+            user_id  uuid PRIMARY KEY,
+            balance  integer NOT NULL DEFAULT 0 CHECK (balance >= 0)
+        ) WITH (fillfactor = 50);
+        PERFORM vidgen.make_private('TABLE user_credits');
+    END IF;
 
     IF (SELECT count(*) FROM pg_attribute
          WHERE attrelid = 'user_credits'::regclass AND NOT attisdropped
@@ -114,6 +118,22 @@ BEGIN
             vidgen.tables_schema();
     END IF;
 
+    IF EXISTS (SELECT FROM pg_class c JOIN pg_roles r
+                   ON r.rolname = current_user
+                WHERE c.oid = 'user_credits'::regclass
+                  AND (NOT has_table_privilege(c.oid, 'SELECT')
+                       OR NOT has_table_privilege(c.oid, 'INSERT')
+                       OR NOT has_table_privilege(c.oid, 'UPDATE')
+                       OR c.relrowsecurity
+                       AND NOT r.rolsuper AND NOT r.rolbypassrls
+                       AND (c.relforcerowsecurity OR c.relowner <> r.oid)))
+    THEN
+        RAISE EXCEPTION 'vidgen: "%", which owns the functions, cannot change'
+            ' every row of table %.user_credits: ALTER TABLE user_credits'
+            ' OWNER TO %, NO FORCE ROW LEVEL SECURITY', current_user,
+            vidgen.tables_schema(), quote_ident(current_user);
+    END IF;
+
     -- deduct_credits → {"success": true} or {"success": false, "error": text}
 
     IF v_hold THEN
@@ -133,7 +153,8 @@ BEGIN
             END IF;
             RETURN '{"success": false, "error": "insufficient credits"}'::jsonb;
         END $f$;
-        REVOKE ALL ON FUNCTION deduct_credits(uuid, integer, text) FROM PUBLIC;
+        PERFORM vidgen.make_private('FUNCTION deduct_credits'
+                                    '(uuid,integer,text)');
     END IF;
 
     -- rollback_credits inserts a balance that is missing
@@ -156,7 +177,7 @@ BEGIN
                    SET balance = c.balance + excluded.balance;
             END IF;
         END $f$;
-        REVOKE ALL ON FUNCTION rollback_credits(uuid, integer) FROM PUBLIC;
+        PERFORM vidgen.make_private('FUNCTION rollback_credits(uuid,integer)');
     END IF;
 
     IF v_refund THEN
@@ -167,8 +188,8 @@ BEGIN
         BEGIN
             PERFORM rollback_credits(p_user_id, p_credits_to_refund);
         END $f$;
-        REVOKE ALL ON FUNCTION rollback_credits(uuid, uuid, integer)
-            FROM PUBLIC;
+        PERFORM vidgen.make_private('FUNCTION rollback_credits'
+                                    '(uuid,uuid,integer)');
     END IF;
 END $$;
 

@@ -1,8 +1,46 @@
--- From attempts to the job, and from a failed job to its refund.
+-- The lock of a job; from attempts to the job, and from a failed job to its
+-- refund.
 
 \set ON_ERROR_STOP 1
 BEGIN;
 DO $$ BEGIN PERFORM vidgen.migration(); END $$;
+
+
+-- Takes the row locks of jobs and of their generations' keys, until the end of
+-- the transaction.  Everybody does so in this order, after advisory locks and
+-- before all others: keys, then jobs, each sorted.  Returns the jobs.
+
+CREATE OR REPLACE FUNCTION vidgen.lock_jobs(p_jobs uuid[]) RETURNS uuid[]
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM FROM idempotency_log k
+      WHERE k.job_id = ANY (p_jobs)
+      ORDER BY k.idempotency_key
+        FOR NO KEY UPDATE;
+
+    RETURN ARRAY(SELECT j.id FROM video_jobs j
+                  WHERE j.id = ANY (p_jobs)
+                  ORDER BY j.id
+                    FOR NO KEY UPDATE);
+END $$;
+
+
+-- The same for the jobs that a caller names.  Returns them in their places,
+-- NULL for one that is not there now: were it to appear during the call, it
+-- would be touched without its lock.
+
+CREATE OR REPLACE FUNCTION vidgen.lock_named_jobs(p_job uuid[]) RETURNS uuid[]
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    v_jobs  uuid[];
+BEGIN
+    v_jobs := vidgen.lock_jobs(ARRAY(SELECT j.id FROM video_jobs j
+                                      WHERE j.id = ANY (p_job)));
+
+    RETURN ARRAY(SELECT CASE WHEN n.job = ANY (v_jobs) THEN n.job END
+                   FROM unnest(p_job) WITH ORDINALITY n (job, ord)
+                  ORDER BY n.ord);
+END $$;
 
 
 -- Derives jobs from their attempts.  The only place where a job's status is
@@ -184,8 +222,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     v_status  text;
 BEGIN
-    PERFORM FROM video_jobs j WHERE j.id = p_job FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
+    IF vidgen.lock_jobs(ARRAY[p_job]) = '{}' THEN
         RETURN NULL;
     END IF;
 

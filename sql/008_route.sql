@@ -292,6 +292,19 @@ BEGIN
 END $$;
 
 
+-- The attempts that a provider has open, by the index of each kind.
+
+CREATE OR REPLACE FUNCTION vidgen.open_at(p_provider text) RETURNS integer
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    RETURN (SELECT count(*) FROM vidgen.attempts a
+             WHERE a.provider = p_provider
+               AND a.state IN ('sending', 'unknown'))
+           + (SELECT count(*) FROM vidgen.attempts a
+               WHERE a.provider = p_provider AND a.state = 'accepted');
+END $$;
+
+
 -- Takes away providers that have max_jobs of theirs open, those that this
 -- batch adds included.  The caller holds the advisory locks of capped ones.
 
@@ -303,13 +316,7 @@ DECLARE
     v_left  text[];
     v_call  vidgen.generation;
 BEGIN
-    SELECT jsonb_object_agg(n.name, (SELECT count(*) FROM vidgen.attempts a
-                                      WHERE a.provider = n.name
-                                        AND a.state IN ('sending', 'unknown'))
-                                    + (SELECT count(*) FROM vidgen.attempts a
-                                        WHERE a.provider = n.name
-                                          AND a.state = 'accepted'))
-      INTO v_open
+    SELECT jsonb_object_agg(n.name, vidgen.open_at(n.name)) INTO v_open
       FROM (SELECT DISTINCT p.name
               FROM unnest(p_calls) c, unnest(c.providers, c.caps) p (name, cap)
              WHERE p.cap IS NOT NULL) n;

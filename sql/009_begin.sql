@@ -226,8 +226,9 @@ BEGIN
     RETURN QUERY
     SELECT d.ord, d.outcome, d.job_id, d.attempt_id,
            CASE WHEN d.outcome = 'go'
-                THEN array_to_string(d.providers, ',') END, d.http_status, d.provider,
-           d.status, d.estimated_time, d.error, d.code
+                THEN array_to_string(d.providers, ',') END,
+           d.http_status, d.provider, d.status, d.estimated_time, d.error,
+           d.code
       FROM unnest(v_done) d
      ORDER BY d.ord;
 END $$;

@@ -1,6 +1,6 @@
 -- Results from webhooks and polls.  The order of locks: advisory (provider and
--- id, only where an event's attempt is not known by its id), jobs by id, their
--- attempts, balances by user id.
+-- id, only where an event's attempt is not known by its id), keys, jobs,
+-- attempts, balances.
 
 \set ON_ERROR_STOP 1
 BEGIN;
@@ -30,6 +30,32 @@ BEGIN
       LEFT JOIN vidgen.attempts b
         ON b.provider = e.provider AND b.provider_job_id = e.provider_job_id
     );
+END $$;
+
+
+-- Of attempts that would learn the same id from one call, the first may.
+
+CREATE OR REPLACE FUNCTION vidgen.teach_once(p_events vidgen.event[])
+RETURNS vidgen.event[]
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    r  record;
+BEGIN
+    FOR r IN
+        SELECT x.i
+          FROM (SELECT e.ordinality AS i, e.attempt,
+                       first_value(e.attempt) OVER
+                           (PARTITION BY e.provider, e.provider_job_id
+                            ORDER BY e.ordinality) AS first
+                  FROM unnest(p_events) WITH ORDINALITY e
+                 WHERE NOT e.sure AND e.attempt IS NOT NULL
+                   AND e.provider_job_id IS NOT NULL) x
+         WHERE x.attempt <> x.first
+    LOOP
+        p_events[r.i].taken := true;
+    END LOOP;
+
+    RETURN p_events;
 END $$;
 
 
@@ -120,8 +146,6 @@ CREATE OR REPLACE FUNCTION vidgen.find_and_lock(p_events vidgen.event[],
     p_hints uuid[])
 RETURNS vidgen.event[]
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-DECLARE
-    v_jobs  uuid[];
 BEGIN
     p_events := vidgen.find_attempts(p_events, p_hints);
 
@@ -133,14 +157,12 @@ BEGIN
             ARRAY(SELECT 'result:' || e.provider || ':' || e.provider_job_id
                     FROM unnest(p_events) e WHERE NOT e.sure));
         p_events := vidgen.find_attempts(p_events, p_hints);
+        p_events := vidgen.teach_once(p_events);
         p_events := vidgen.find_strangers(p_events);
     END IF;
 
-    v_jobs := ARRAY(SELECT DISTINCT e.job FROM unnest(p_events) e
-                     WHERE e.job IS NOT NULL ORDER BY 1);
-
-    PERFORM FROM video_jobs j
-      WHERE j.id = ANY (v_jobs) ORDER BY j.id FOR NO KEY UPDATE;
+    PERFORM vidgen.lock_jobs(ARRAY(SELECT DISTINCT e.job FROM unnest(p_events) e
+                                    WHERE e.job IS NOT NULL));
 
     IF EXISTS (SELECT FROM unnest(p_events) e
                 WHERE e.job IS NOT NULL AND e.attempt IS NULL)
@@ -150,6 +172,7 @@ BEGIN
                    FROM unnest(p_events) x
                   WHERE x.job IS NOT NULL AND x.attempt IS NULL) e;
         p_events := vidgen.find_attempts(p_events, p_hints);
+        p_events := vidgen.teach_once(p_events);
         p_events := vidgen.find_strangers(p_events);
     END IF;
 

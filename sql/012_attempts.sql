@@ -1,5 +1,6 @@
 -- An operation moves on to another attempt, or gives up.  The order of locks:
--- advisory (jobs that are not there), jobs by id, attempts, keys, balances.
+-- advisory (capped providers, jobs that are not there), keys, jobs, attempts,
+-- balances.
 
 \set ON_ERROR_STOP 1
 BEGIN;
@@ -40,14 +41,60 @@ BEGIN
 END $$;
 
 
+-- Of the moves in the order of the arrays: the new ids of those to a provider
+-- that has max_jobs open without the attempt that is closed by the move.  The
+-- caller holds the advisory locks of capped providers.  Moves of one call to
+-- one provider count all, also those that will not be made.
+
+CREATE OR REPLACE FUNCTION vidgen.moves_to_full(p_attempt uuid[],
+    p_state text[], p_next uuid[], p_provider text[], p_max_jobs integer[])
+RETURNS uuid[]
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    v_full   uuid[] := '{}';
+    v_taken  jsonb := '{}';
+    r        record;
+BEGIN
+    FOR r IN
+        SELECT n.next, n.provider, n.max_jobs,
+               EXISTS (SELECT FROM vidgen.attempts a
+                        WHERE a.id = n.attempt AND a.provider = n.provider
+                          AND a.state = 'sending'
+                          AND n.state <> 'unknown')::integer AS closes
+          FROM unnest(p_attempt, p_state, p_next, p_provider, p_max_jobs)
+               WITH ORDINALITY n (attempt, state, next, provider, max_jobs,
+                                  ord)
+         WHERE n.max_jobs IS NOT NULL
+           AND NOT EXISTS (SELECT FROM vidgen.attempts a WHERE a.id = n.next)
+         ORDER BY n.ord
+    LOOP
+        IF NOT v_taken ? r.provider THEN
+            v_taken := v_taken || jsonb_build_object(r.provider,
+                                      vidgen.open_at(r.provider));
+        END IF;
+
+        IF (v_taken ->> r.provider)::integer - r.closes >= r.max_jobs THEN
+            v_full := v_full || r.next;
+        ELSE
+            v_taken := jsonb_set(v_taken, ARRAY[r.provider],
+                to_jsonb((v_taken ->> r.provider)::integer + 1 - r.closes));
+        END IF;
+    END LOOP;
+
+    RETURN v_full;
+END $$;
+
+
 -- Closes an attempt and opens the next one, with the caller's id for it.
 --
 -- p_state, p_http_status, p_reason, p_error   of the attempt to close: unsent,
 --                                             refused or unknown
 -- p_next, p_provider, p_lease_ms              of the one to open
+-- p_max_jobs                                  of its provider, or NULL
 --
 -- outcome:
 --   go    the next attempt is written and may be sent
+--   full  that provider has max_jobs open: nothing was written
 --   stop  it is not: the job has ended or is not there, an attempt at that
 --         provider is open, or an attempt has been accepted meanwhile.  The
 --         attempt is closed all the same, but nothing is given back before
@@ -58,7 +105,8 @@ END $$;
 
 CREATE OR REPLACE FUNCTION vidgen.next_attempt(p_job uuid[], p_attempt uuid[],
     p_state text[], p_http_status integer[], p_reason text[], p_error text[],
-    p_next uuid[], p_provider text[], p_lease_ms integer[])
+    p_next uuid[], p_provider text[], p_lease_ms integer[],
+    p_max_jobs integer[])
 RETURNS TABLE (ord integer, outcome text, status text, provider text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
@@ -66,9 +114,26 @@ SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_opened  uuid[];
+    v_full    uuid[] := '{}';
 BEGIN
-    PERFORM FROM video_jobs j
-      WHERE j.id = ANY (p_job) ORDER BY j.id FOR NO KEY UPDATE;
+    IF num_nonnulls(VARIADIC p_max_jobs) > 0 THEN
+        PERFORM vidgen.lock_names(
+            ARRAY(SELECT 'provider:' || n.provider
+                    FROM unnest(p_provider, p_max_jobs) n (provider, max_jobs)
+                   WHERE n.max_jobs IS NOT NULL));
+    END IF;
+
+    p_job := vidgen.lock_named_jobs(p_job);
+
+    IF num_nonnulls(VARIADIC p_max_jobs) > 0 THEN
+        v_full := vidgen.moves_to_full(p_attempt, p_state, p_next, p_provider,
+                                       p_max_jobs);
+        p_attempt := ARRAY(SELECT CASE WHEN n.next <> ALL (v_full)
+                                       THEN n.attempt END
+                             FROM unnest(p_attempt, p_next)
+                                  WITH ORDINALITY n (attempt, next, ord)
+                            ORDER BY n.ord);
+    END IF;
 
     PERFORM vidgen.close_attempts(p_job, p_attempt, p_state, p_http_status,
                                   p_reason, p_error);
@@ -89,6 +154,7 @@ BEGIN
                  ORDER BY x.job, x.ord) n
           JOIN video_jobs j ON j.id = n.job
          WHERE coalesce(j.status, '') NOT IN ('completed', 'failed')
+           AND n.next <> ALL (v_full)
            AND NOT EXISTS
                (SELECT FROM vidgen.attempts a
                  WHERE a.job_id = n.job
@@ -126,7 +192,8 @@ BEGIN
 
     RETURN QUERY
     SELECT n.ord::integer,
-           CASE WHEN a.state = 'sending' THEN 'go' ELSE 'stop' END,
+           CASE WHEN a.state = 'sending' THEN 'go'
+                WHEN n.next = ANY (v_full) THEN 'full' ELSE 'stop' END,
            j.status::text, j.provider_name::text
       FROM unnest(p_job, p_next) WITH ORDINALITY n (job, next, ord)
       LEFT JOIN video_jobs j ON j.id = n.job
@@ -136,8 +203,9 @@ END $$;
 
 
 -- Finishes or frees the keys of jobs that have just been given up: an answer
--- that says that the request itself was refused is kept; where every attempt
--- is unsent or refused, the client may try again with the same key.
+-- that says that the request itself was refused is kept, and so is that of a
+-- job which a webhook has shown to be accepted; where every attempt is unsent
+-- or refused, the client may try again with the same key.
 
 CREATE OR REPLACE FUNCTION vidgen.close_keys(p_job uuid[],
     p_answer_status integer[], p_answer_error text[], p_answer_code text[])
@@ -153,6 +221,16 @@ BEGIN
       JOIN video_jobs j ON j.id = c.job
      WHERE k.job_id = c.job AND k.response IS NULL
        AND c.status = 422 AND j.status = 'failed';
+
+    UPDATE idempotency_log k
+       SET http_status = 200,
+           response = jsonb_build_object('job_id', j.id,
+               'provider', j.provider_name, 'status', j.status)
+      FROM video_jobs j
+     WHERE j.id = ANY (p_job) AND k.job_id = j.id AND k.response IS NULL
+       AND j.status IN ('queued', 'processing')
+       AND EXISTS (SELECT FROM vidgen.attempts a
+                    WHERE a.job_id = j.id AND a.state = 'accepted');
 
     DELETE FROM idempotency_log k
      USING unnest(p_job, p_answer_status) c (job, status)
@@ -178,12 +256,14 @@ END $$;
 --           latest attempt's
 --   absent  there is no such job, and no vidgen.begin() of it is under way:
 --           nothing was held
+-- http_status: 200 where an attempt of the job is accepted or completed, whose
+-- provider is told; 202 where it is open otherwise; else NULL.
 
 CREATE OR REPLACE FUNCTION vidgen.abandon(p_job uuid[], p_attempt uuid[],
     p_state text[], p_http_status integer[], p_reason text[], p_error text[],
     p_answer_status integer[], p_answer_error text[], p_answer_code text[])
 RETURNS TABLE (ord integer, outcome text, status text, provider text,
-               refunded boolean)
+               refunded boolean, http_status integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET jit = off SET plan_cache_mode = force_generic_plan AS $$
@@ -200,8 +280,7 @@ BEGIN
         PERFORM vidgen.lock_names(v_absent);
     END IF;
 
-    PERFORM FROM video_jobs j
-      WHERE j.id = ANY (p_job) ORDER BY j.id FOR NO KEY UPDATE;
+    p_job := vidgen.lock_named_jobs(p_job);
 
     PERFORM vidgen.close_attempts(p_job, p_attempt, p_state, p_http_status,
                                   p_reason, p_error);
@@ -216,16 +295,24 @@ BEGIN
                 WHEN j.status IN ('completed', 'failed') THEN 'closed'
                 ELSE 'open' END,
            j.status::text,
-           CASE WHEN j.status = 'completed' THEN j.provider_name::text
+           CASE WHEN n.http_status = 200 THEN j.provider_name::text
                 ELSE (SELECT a.provider FROM vidgen.attempts a
                        WHERE a.job_id = j.id ORDER BY a.number DESC LIMIT 1)
                 END,
            coalesce(j.status = 'failed', false)
            AND NOT EXISTS (SELECT FROM vidgen.ledger l
                             WHERE l.job_id = c.job AND l.entry = 'refund'
-                              AND l.refund_due)
+                              AND l.refund_due),
+           n.http_status
       FROM unnest(p_job) WITH ORDINALITY c (job, ord)
       LEFT JOIN video_jobs j ON j.id = c.job
+     CROSS JOIN LATERAL
+           (SELECT CASE WHEN j.status = 'completed' THEN 200
+                        WHEN j.id IS NULL OR j.status = 'failed' THEN NULL
+                        WHEN EXISTS (SELECT FROM vidgen.attempts a
+                                      WHERE a.job_id = j.id
+                                        AND a.state = 'accepted') THEN 200
+                        ELSE 202 END AS http_status) n
      ORDER BY c.ord;
 END $$;
 

@@ -1,5 +1,5 @@
 -- A provider has accepted an attempt.  The order of locks: advisory (provider
--- and id), jobs by id, attempts, keys, balances.
+-- and id), keys, jobs, attempts, balances.
 
 \set ON_ERROR_STOP 1
 BEGIN;
@@ -156,14 +156,22 @@ SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_failed  uuid[];
 BEGIN
+    -- the attempts that are there: no other is touched, the locks are theirs
+
+    p_attempt := ARRAY(SELECT a.id
+                         FROM unnest(p_job, p_attempt) WITH ORDINALITY
+                              c (job, attempt, ord)
+                         LEFT JOIN vidgen.attempts a
+                           ON a.id = c.attempt AND a.job_id = c.job
+                        ORDER BY c.ord);
+
     PERFORM vidgen.lock_names(
         ARRAY(SELECT 'result:' || a.provider || ':' || c.provider_job_id
                 FROM unnest(p_attempt, p_provider_job_id)
                      c (attempt, provider_job_id)
                 JOIN vidgen.attempts a ON a.id = c.attempt));
 
-    PERFORM FROM video_jobs j
-      WHERE j.id = ANY (p_job) ORDER BY j.id FOR NO KEY UPDATE;
+    p_job := vidgen.lock_named_jobs(p_job);
 
     PERFORM vidgen.accept_attempts(p_job, p_attempt, p_provider_job_id,
         p_progress, p_kept, p_http_status, p_estimated_time, p_due_ms);

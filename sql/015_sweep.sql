@@ -42,6 +42,13 @@ BEGIN
         RETURN;
     END IF;
 
+    -- as vidgen.lock_jobs() does, but without waiting for a job
+
+    PERFORM FROM idempotency_log k
+      WHERE k.job_id = ANY (v_jobs)
+      ORDER BY k.idempotency_key
+        FOR NO KEY UPDATE;
+
     v_jobs := ARRAY(SELECT j.id FROM video_jobs j
                      WHERE j.id = ANY (v_jobs)
                      ORDER BY j.id

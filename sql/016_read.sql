@@ -105,7 +105,7 @@ BEGIN
                 'last_check', v_latest.checked_at,
                 'response_time', v_latest.response_time_ms);
         END $f$;
-        REVOKE ALL ON FUNCTION get_provider_health(text) FROM PUBLIC;
+        PERFORM vidgen.make_private('FUNCTION get_provider_health(text)');
     END IF;
 END $$;
 

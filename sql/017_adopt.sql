@@ -29,8 +29,7 @@ BEGIN
 
     PERFORM vidgen.lock_names(ARRAY['result:' || v_parked.provider || ':'
                                     || v_parked.provider_job_id]);
-    PERFORM FROM video_jobs j WHERE j.id = p_job FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
+    IF vidgen.lock_jobs(ARRAY[p_job]) = '{}' THEN
         RAISE EXCEPTION 'vidgen: there is no job %', p_job;
     END IF;
 

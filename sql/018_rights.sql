@@ -1,5 +1,6 @@
--- Who may do what.  vidgen_edge may execute the functions that nginx calls;
--- everybody else nothing of what the migrations created.
+-- Who may do what.  vidgen_edge may execute the functions that nginx calls
+-- (not those that move credits by themselves); everybody else nothing of what
+-- the migrations created.
 
 \set ON_ERROR_STOP 1
 BEGIN;
@@ -7,26 +8,11 @@ DO $$ BEGIN PERFORM vidgen.migration(); END $$;
 
 
 DO $$
-DECLARE
-    v_others   text := 'PUBLIC';
-    v_role     text;
-    r          record;
 BEGIN
-    -- roles to which a hosted database gives rights by default
-
-    FOREACH v_role IN ARRAY ARRAY['anon', 'authenticated', 'service_role'] LOOP
-        IF to_regrole(v_role) IS NOT NULL THEN
-            v_others := v_others || ', ' || v_role;
-        END IF;
-    END LOOP;
-
-    EXECUTE format('REVOKE ALL ON SCHEMA vidgen FROM %s', v_others);
-    EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA vidgen FROM %s,'
-                   ' vidgen_edge', v_others);
-    EXECUTE format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA vidgen FROM %s,'
-                   ' vidgen_edge', v_others);
-    EXECUTE format('REVOKE ALL ON ALL ROUTINES IN SCHEMA vidgen FROM %s,'
-                   ' vidgen_edge', v_others);
+    PERFORM vidgen.make_private('SCHEMA vidgen');
+    PERFORM vidgen.make_private('ALL TABLES IN SCHEMA vidgen');
+    PERFORM vidgen.make_private('ALL SEQUENCES IN SCHEMA vidgen');
+    PERFORM vidgen.make_private('ALL ROUTINES IN SCHEMA vidgen');
 END $$;
 
 
@@ -43,6 +29,9 @@ BEGIN
            AND p.proname IN ('hello', 'begin', 'next_attempt', 'submitted',
                              'abandon', 'apply', 'job', 'due', 'polled',
                              'sweep')
+            OR p.oid = to_regprocedure('get_provider_health(text)')
+           AND p.prosecdef
+           AND p.proowner = to_regrole(quote_ident(current_user))
     LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO vidgen_edge',
                        r.function);

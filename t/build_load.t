@@ -15,6 +15,7 @@ use VidgenTest::Http qw(get);
 use VidgenTest::Nginx;
 use VidgenTest::Util qw(slurp);
 
+# without %%HTTP%%, which sets directives of the module
 my $config = <<'EOT';
 %%GLOBALS%%
 
@@ -23,7 +24,12 @@ worker_processes 2;
 events { }
 
 http {
-    %%HTTP%%
+    access_log            off;
+    client_body_temp_path %%PREFIX%%/client_body;
+    proxy_temp_path       %%PREFIX%%/proxy;
+    fastcgi_temp_path     %%PREFIX%%/fastcgi;
+    uwsgi_temp_path       %%PREFIX%%/uwsgi;
+    scgi_temp_path        %%PREFIX%%/scgi;
 
     server {
         listen 127.0.0.1:%%PORT%%;

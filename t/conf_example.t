@@ -11,16 +11,19 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use File::Basename qw(basename);
-use Test::More tests => 4;
+use Test::More tests => 3;
 
 use VidgenTest::Nginx;
 use VidgenTest::Util qw(root slurp);
 
 my $example = slurp(root() . '/nginx.conf.example');
 
-is(() = $example =~ m{(?<=\s)/(?:run|var/log/nginx)/}g, 3,
-    'the folders that are replaced');
+# folders that a user without rights cannot write, and those by default
+
 $example =~ s{(?<=\s)/(?:run|var/log/nginx)/}{%%PREFIX%%/log/}g;
+my @folders = grep { $example !~ /^\s*$_\s/m } 'vidgen_state_path',
+    map { "${_}_temp_path" } qw(client_body proxy fastcgi uwsgi scgi);
+$example =~ s/^http \{\n\K/join '', map { "$_ %%PREFIX%%\/$_;\n" } @folders/me;
 
 my $nginx = VidgenTest::Nginx->new(config => $example, env => {
     VIDGEN_DATABASE    => 'postgresql://edge:pass@db.example.com/app',

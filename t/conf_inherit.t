@@ -160,9 +160,10 @@ my $user = customer($pg, 100);
 my %order = (user_id => $user, model_id => 'm', prompt => 'p');
 
 sub generate {
-    my ($uri, $port, $headers) = @_;
-    return post($nginx->url($uri, $port), \%order,
-        $headers // { 'X-User' => $user });
+    my ($uri, %opt) = @_;
+    return post($nginx->url($uri, $opt{port}),
+        { %order, provider => $opt{provider} // 'alpha' },
+        { 'X-User' => $opt{user} // $user });
 }
 
 sub hook { ($_[0]->requests->[-1]{body} =~ m{"(https://[a-z.]+/hook)})[0] }
@@ -173,7 +174,7 @@ my $answer = generate('/generate');
 is($answer->{status}, 200, 'a location without directives of its own');
 my $job = $answer->{json}{job_id};
 is(hook($alpha), 'https://http.test/hook', 'the webhook URL of http');
-is(generate('/generate', undef, { 'X-User' => $job })->{status}, 403,
+is(generate('/generate', user => $job)->{status}, 403,
     'the user of http');
 
 $alpha->next(status => 503);
@@ -190,10 +191,10 @@ is(generate('/long')->{status}, 200, "a location's own");
 is(generate('/if?a=1')->{status}, 200, 'an "if" block runs the handler');
 is(hook($alpha), 'https://http.test/hook', 'with what it inherits');
 is(generate('/if?stop=1')->{status}, 402, 'one that returns does not');
-$answer = generate('/limit');
+$answer = generate('/limit', provider => 'beta');
 is("$answer->{status} $answer->{json}{provider}", '200 beta',
     'a "limit_except" block runs the handler, with its providers');
-is(generate('/denied')->{status}, 403, 'unless it denies');
+is(generate('/denied', provider => 'beta')->{status}, 403, 'unless it denies');
 
 my ($headers, $body) = $alpha->signed_webhook(
     id => $alpha->requests->[0]{id});
@@ -210,14 +211,14 @@ is_deeply([map { generate($_)->{status} } qw(/outer/inner/ /outer/plain/)],
 
 # another server
 
-$answer = generate("/generate?user=$user", 'SECOND', {});
+$answer = generate("/generate?user=$user", port => 'SECOND', user => $job);
 is("$answer->{status} " . hook($alpha), '200 https://location.test/hook',
     'a location, a server and http that differ');
 is($alpha->requests->[-1]{headers}{'x-server'}, 'second',
     'through its own vidgen_pass location');
 
 $beta->next(status => 503);
-$answer = generate('/beta', 'SECOND');
+$answer = generate('/beta', port => 'SECOND', provider => 'beta');
 is("$answer->{status} $answer->{json}{provider} " . hook($alpha),
     '200 alpha https://server.test/hook', 'its own vidgen_next_provider');
 

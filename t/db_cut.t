@@ -105,7 +105,8 @@ my $user = customer($pg, 100);
 
 sub generate {
     post($nginx->url('/generate-video'),
-        { user_id => $user, model_id => 'm', prompt => 'p' }, @_);
+        { user_id => $user, model_id => 'm', prompt => 'p',
+            provider => 'alpha' }, @_);
 }
 
 sub attempts {

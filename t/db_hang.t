@@ -10,7 +10,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Test::More tests => 26;
+use Test::More tests => 25;
 
 use VidgenTest::Books qw(balance customer ledger wrong_books);
 use VidgenTest::Http qw(get post request send_request wait_answer);
@@ -67,9 +67,10 @@ sub jobs { $pg->value('SELECT count(*) FROM video_jobs') }
 
 # Waits until the newest job has that status.
 sub wait_job {
-    my ($status) = @_;
+    my ($status, $seconds) = @_;
     return wait_for { ($pg->value('SELECT status FROM video_jobs
-        ORDER BY created_at DESC, id DESC LIMIT 1') // '') eq $status };
+        ORDER BY created_at DESC, id DESC LIMIT 1') // '') eq $status }
+        $seconds;
 }
 
 # Answers of all calls have come in until now, so that the next one works.
@@ -84,23 +85,35 @@ is($answer->{status}, 200, 'before it');
 
 # begin: it is not known whether it was done, so nothing is sent
 
-for my $what ('answers', 'both') {
-    my $name = $what eq 'both' ? 'begin that arrives late'
-        : 'begin whose answer is late';
-    my $jobs = jobs();
+$proxy->hold;
+$answer = request(@generate);
+is("$answer->{status} $answer->{headers}{'retry-after'}", '503 5',
+    'begin, done, its answer late: 503');
+cmp_ok($answer->{time}, '<', 2 * patience(), 'at the timeout');
+is(get($nginx->url('/fast'))->{body}, 'fast', 'others serve');
+release();
+ok(wait_job('failed'), 'it is closed');
+is(jobs(), 2, 'there was one');
+is(@{ $provider->requests }, 1, 'the provider was not asked');
+is(balance($pg, $user), 9, 'its credits are back');
 
-    $proxy->hold($what);
-    $answer = request(@generate);
-    is("$answer->{status} $answer->{headers}{'retry-after'}", '503 5',
-        "$name: 503");
-    cmp_ok($answer->{time}, '<', 2 * patience(), "$name: at the timeout");
-    is(get($nginx->url('/fast'))->{body}, 'fast', "$name: others serve");
-    release();
-    ok(wait_job('failed'), "$name: it is closed");
-    is(jobs(), $jobs + 1, "$name: there was one");
-    is(@{ $provider->requests }, 1, "$name: the provider was not asked");
-    is(balance($pg, $user), 9, "$name: the credits are back");
-}
+# one that reaches the server after its closing call is the sweep's
+
+$proxy->hold('both');
+$answer = request(@generate);
+is("$answer->{status} $answer->{headers}{'retry-after'}", '503 5',
+    'begin that itself is late: 503');
+cmp_ok($answer->{time}, '<', 2 * patience(), 'at the timeout');
+release();
+ok(wait_for { jobs() == 3 }, 'it arrives');
+is(@{ $provider->requests }, 1, 'the provider was not asked');
+ok(wait_for {
+    $pg->query(q{UPDATE vidgen.attempts SET lease = now()
+        WHERE state = 'sending'});
+    $pg->query(q{SELECT vidgen.sweep('0', '24h', 100)});
+    wait_job('failed', 0);
+}, 'it comes to its end');
+is(balance($pg, $user), 9, 'its credits are back');
 
 # submitted
 

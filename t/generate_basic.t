@@ -38,7 +38,8 @@ events { }
 http {
     %%HTTP%%
 
-    vidgen_database "%%DB%%";
+    vidgen_database "%%DB%%" timeout=1m;
+    vidgen_monitor  off;
     vidgen_secret   env:VIDGEN_SECRET;
     include         %%PROVIDERS%%/fal.conf;
 

@@ -42,7 +42,8 @@ http {
         ~^[0-9]+$  $http_x_seed;
     }
 
-    vidgen_database "%%DB%%";
+    vidgen_database "%%DB%%" timeout=1m;
+    vidgen_monitor  off;
 
     vidgen_provider typed {
         base     %%PROVIDER%%/base;

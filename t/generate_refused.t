@@ -30,7 +30,8 @@ events { }
 http {
     %%HTTP%%
 
-    vidgen_database "%%DB%%";
+    vidgen_database "%%DB%%" timeout=1m;
+    vidgen_monitor  off;
 
     vidgen_provider standin {
         base  %%PROVIDER%%;
@@ -58,11 +59,12 @@ http {
         listen 127.0.0.1:%%PORT%%;
 
         vidgen_retry                  attempts=1;
-        vidgen_attempt_timeout        1s;
         proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
         include                       %%PROVIDERS%%/vidgen_pass.conf;
 
         location = /standin { vidgen_generate standin; }
+        location = /hasty   { vidgen_generate standin;
+                              vidgen_attempt_timeout 1s; }
         location = /nobody  { vidgen_generate nobody; }
         location /jobs/     { vidgen_job; }
     }
@@ -74,7 +76,7 @@ my $failed = 'no provider accepted the request';
 my $busy = 'no provider is available';
 
 # The provider's answer, status of ours, its code and sentence, the attempt:
-# state, HTTP status, reason, error.
+# state, HTTP status, reason; the location where it is not the usual one.
 my @cases = (
     # the content
     [{ status => 400 }, 422, 'provider_refused',
@@ -127,7 +129,7 @@ my @cases = (
     [{ status => 524 }, 202, '', '', 'unknown 524 http_524'],
     [{ drop => 'after' }, 202, '', '', 'unknown - reset'],
     [{ drop => 'middle' }, 202, '', '', 'unknown 200 invalid_answer'],
-    [{ hang => 1 }, 202, '', '', 'unknown - timeout'],
+    [{ hang => 1 }, 202, '', '', 'unknown - timeout', '/hasty'],
     [{ body => { code => 0 } }, 202, '', '', 'unknown 200 invalid_answer'],
     [{ body => { request_id => 'a' } }, 202, '', '',
         'unknown 200 invalid_answer'],
@@ -151,11 +153,18 @@ my %order = (user_id => $user, model_id => 'vision-1', prompt => 'p');
 my $balance = 1000;
 
 for my $case (@cases) {
-    my ($answers, $status, $code, $error, $attempt) = @$case;
+    my ($answers, $status, $code, $error, $attempt, $location) = @$case;
     my $name = $attempt;
 
+    # a provider that fails several times in a row would not be asked any more
+
+    $provider->next(body => { code => 0, request_id => "good-$balance" });
+    post($nginx->url('/standin'), \%order)->{status} == 200
+        or die 'not accepted';
+    $balance--;
+
     $provider->next(%$answers);
-    my $answer = post($nginx->url('/standin'), \%order);
+    my $answer = post($nginx->url($location // '/standin'), \%order);
     my $job = $answer->{json}{job_id};
 
     my $body = $status == 202
@@ -176,7 +185,7 @@ for my $case (@cases) {
     is(balance($pg, $user), $balance, "$name: the balance");
 }
 
-is(@{ $provider->requests }, @cases, 'it was asked once for each');
+is(@{ $provider->requests }, 2 * @cases, 'it was asked once for each');
 
 # nobody there: not a byte was sent
 

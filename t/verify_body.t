@@ -10,12 +10,11 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use Digest::SHA qw(hmac_sha256_hex);
-use Test::More tests => 59;
+use Test::More tests => 49;
 
 use VidgenTest::Http qw(http2 raw request);
 use VidgenTest::Nginx;
 use VidgenTest::Provider;
-use VidgenTest::Util qw(append);
 
 my $app = VidgenTest::Provider->new;
 
@@ -30,7 +29,10 @@ events { }
 http {
     %%HTTP%%
 
+    vidgen_monitor  off;
+
     client_max_body_size 300k;
+    lingering_timeout    100ms;
 
     vidgen_provider p {
         webhook {
@@ -85,6 +87,7 @@ http {
 }
 EOT
 
+my $noise = join '', map { chr rand 256 } 1 .. 997;
 my $number = 0;
 
 for my $where (qw(memory file only-file unbuffered)) {
@@ -109,11 +112,8 @@ for my $where (qw(memory file only-file unbuffered)) {
 
     for my $size (900, 100_000) {
         my ($headers, $body) = hook($size);
-        my $file = $nginx->prefix . '/body';
-        append($file, $body);
         intact("$where, HTTP/2, $size bytes", http2('POST',
-            $nginx->url("/$where/", 'H2'), $headers, "\@$file"), $body);
-        unlink $file;
+            $nginx->url("/$where/", 'H2'), $headers, $body), $body);
     }
 }
 
@@ -154,12 +154,12 @@ my $said = raw($nginx->url, join '',
     message('POST', '/memory/', $sign2, $body2),
     message('POST', '/memory/', $sign2, $body2),
     message('GET', '/memory/', { Connection => 'close' }, $inner));
-is_deeply([$said =~ m{^HTTP/1\.1 (\d+)}mg], [405, 401, 200, 200, 405],
+is_deeply([$said =~ m{HTTP/1\.1 (\d+)}g], [405, 401, 200, 200, 405],
     'requests one after the other');
 is_deeply([map { $_->{body} } @{ $app->requests }], [$body2],
     'of which one is for the application');
 
-# the same where vidgen's own handlers refuse
+# a body that does not come
 
 my $early = raw($nginx->url, "POST /memory/ HTTP/1.1\r\nHost: a\r\n"
     . "Content-Length: 400000\r\nConnection: close\r\n\r\n");
@@ -175,8 +175,8 @@ is(@{ $app->requests }, 1, 'half a body is nothing');
 sub hook {
     my ($size) = @_;
     my $body = $size == 1 ? chr(65 + $number++)
-        : substr sprintf('%08d', $number++) . join('', map { chr rand 256 }
-            1 .. $size), 0, $size;
+        : substr sprintf('%08d', $number++) . $noise x (1 + $size / 997), 0,
+            $size;
     return ({ 'X-Signature' => hmac_sha256_hex($body, $app->secret) }, $body);
 }
 

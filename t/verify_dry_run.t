@@ -9,7 +9,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Test::More tests => 24;
+use Test::More tests => 20;
 
 use VidgenTest::Http qw(request send_request wait_answer);
 use VidgenTest::Nginx;
@@ -27,6 +27,8 @@ events { }
 
 http {
     %%HTTP%%
+
+    vidgen_monitor  off;
 
     vidgen_dry_run  on;
 
@@ -89,9 +91,8 @@ my %forged = ('X-Signature' => 'f' x 64);
 # what would have been refused
 
 seen('0 0 bad_signature ', 'a wrong signature', '/?p=p', \%forged);
-like($nginx->error_log, qr/\[warn\] .* vidgen: dry\ run: \ passed\ on\ a
-    \ webhook\ of\ provider\ "p"\ that\ would\ be\ answered:
-    \ bad_signature/x, 'is logged');
+like($nginx->error_log, qr/\[warn\] .* vidgen: dry run: .*provider "p"/,
+    'is logged');
 seen('0 0 bad_signature ', 'and again', '/?p=p', \%forged);
 seen('0 0 bad_signature ', 'no signature', '/?p=p', {});
 seen('0 0 bad_signature ', 'no secret', '/?p=unset', $headers);
@@ -104,14 +105,16 @@ is($app->requests->[-1]{headers}{'x-verified'}, 0, 'is not verified');
 
 seen('1 0 passed job-1', 'a genuine one', '/?p=p', $headers);
 seen('1 1 replay job-1', 'a replay', '/?p=p', $headers);
-like($nginx->error_log, qr/\[notice\] .* vidgen: dry\ run: .* "p" .* replay/x,
+like($nginx->error_log, qr/\[notice\] .* vidgen: dry run: .*: replay,/,
     'is logged');
 
 ($headers, $body) = $app->signed_webhook(id => 'job-2');
-$app->next(delay => 1);
+$app->forget;
+$app->next(wait => 1);
 my $call = send_request('POST', $nginx->url('/?p=p'), $headers, $body);
-$app->wait_requests(@{ $app->requests });
+$app->wait_requests(1);
 seen('1 0 in_flight job-2', 'one that is in flight', '/?p=p', $headers);
+$app->release;
 is(wait_answer($call)->{status}, 200, 'and its original');
 seen('1 1 replay job-2', 'which is done then', '/?p=p', $headers);
 

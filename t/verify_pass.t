@@ -29,6 +29,8 @@ events { }
 http {
     %%HTTP%%
 
+    vidgen_monitor  off;
+
     vidgen_provider p {
         webhook {
             signature  hmac-sha256 header=X-Signature;

@@ -32,6 +32,8 @@ events { }
 http {
     %%HTTP%%
 
+    vidgen_monitor  off;
+
     log_format  outcome "$status $vidgen_outcome $vidgen_verified";
     access_log  %%PREFIX%%/outcome.log outcome;
 
@@ -182,7 +184,8 @@ ok(request(@request)->{headers}{'x-idempotent-replay'},
 $app->next(status => 200, headers => { 'X-Accel-Redirect' => '/inside/' });
 @request = hook('/accel/', id => 'accel');
 is(request(@request)->{status}, 418, 'a redirect inside');
-ok(!request(@request)->{headers}{'x-idempotent-replay'}, 'is judged at its end');
+ok(!request(@request)->{headers}{'x-idempotent-replay'},
+    'is judged at its end');
 
 
 sub hook {

@@ -36,6 +36,8 @@ events { }
 http {
     %%HTTP%%
 
+    vidgen_monitor  off;
+
     vidgen_provider plain {
         webhook {
             signature  hmac-sha256 header=X-Signature;

@@ -43,7 +43,8 @@ events { }
 http {
     %%HTTP%%
 
-    vidgen_database "%%DB%%";
+    vidgen_database "%%DB%%" timeout=1m;
+    vidgen_monitor  off;
     vidgen_secret   env:VIDGEN_SECRET;
     include         %%PROVIDERS%%/fal.conf;
     include         %%PROVIDERS%%/runway.conf;
@@ -228,7 +229,7 @@ my @bad = (
 # what other methods get; nginx itself answers TRACE
 my @methods = qw(GET HEAD PUT DELETE PATCH OPTIONS PROPFIND);
 
-plan tests => 2 * @bad + 2 * @methods + 12;
+plan tests => 2 * @bad + 2 * @methods + 15;
 
 my $before = everything($pg);
 my %said;                           # answers of refused signatures
@@ -297,8 +298,11 @@ is($got->{status}, 401, 'and without one');
 is(everything($pg), $before, 'nothing changes');
 
 is_deeply([wrong_books($pg)], [], 'the books are right');
-like($nginx->error_log, qr/vidgen: webhook refused: provider "fal\.ai": no
-    \ signature/x, 'the operator is told why');
+
+ok($nginx->wait_log(qr/\[info\] .*vidgen: webhook refused: provider "$_->[0]": /
+    . "$_->[1], client: 127\\.0\\.0\\.1\$"), "the operator is told: $_->[1]")
+    for ['fal\.ai', 'no signature'], ['fal\.ai', 'malformed signature'],
+        ['signs-in-base64', 'wrong signature'], ['pika', 'it sends none'];
 
 
 sub flip {

@@ -35,7 +35,8 @@ events { }
 http {
     %%HTTP%%
 
-    vidgen_database "%%DB%%";
+    vidgen_database "%%DB%%" timeout=1m;
+    vidgen_monitor  off;
     include         %%PROVIDERS%%/fal.conf;
 
     server {

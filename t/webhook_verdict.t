@@ -37,7 +37,8 @@ events { }
 http {
     %%HTTP%%
 
-    vidgen_database "%%DB%%";
+    vidgen_database "%%DB%%" timeout=1m;
+    vidgen_monitor  off;
     include         %%PROVIDERS%%/fal.conf;
 
     vidgen_provider told {

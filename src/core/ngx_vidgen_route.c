@@ -4,6 +4,9 @@
 #include "shm/ngx_vidgen_health.h"
 
 
+#define NGX_VIDGEN_ROUTE_WAIT  60        /* seconds at most */
+
+
 typedef struct {
     ngx_uint_t                   from;       /* HTTP statuses */
     ngx_uint_t                   to;
@@ -27,6 +30,8 @@ static ngx_int_t ngx_vidgen_route_success(ngx_vidgen_submit_t *submit,
     ngx_vidgen_response_t *response, ngx_pool_t *pool,
     ngx_vidgen_verdict_t *verdict);
 static void ngx_vidgen_route_invalid(ngx_vidgen_verdict_t *verdict);
+static time_t ngx_vidgen_route_held_until(ngx_vidgen_provider_t *provider,
+    ngx_vidgen_zone_t *zone, ngx_vidgen_health_rule_t *rule);
 static u_char *ngx_vidgen_route_candidate(u_char *p,
     ngx_vidgen_provider_t *provider, ngx_vidgen_zone_t *zone,
     ngx_vidgen_health_rule_t *rule, ngx_vidgen_health_e status);
@@ -179,6 +184,15 @@ ngx_vidgen_route_success(ngx_vidgen_submit_t *submit,
     const char         *reason;
     ngx_vidgen_json_t  *json;
 
+    if (response->too_large) {
+        if (verdict->state == NGX_VIDGEN_ATTEMPT_STATE_ACCEPTED) {
+            ngx_vidgen_route_invalid(verdict);
+            ngx_str_set(&verdict->message, "the answer is too large");
+        }
+
+        return NGX_OK;
+    }
+
     json = ngx_vidgen_json_parse(pool, &response->body,
                                  NGX_VIDGEN_JSON_PROVIDER, &reason);
     if (json == NULL && reason == NULL) {
@@ -324,4 +338,55 @@ ngx_vidgen_route_candidate(u_char *p, ngx_vidgen_provider_t *provider,
     *p++ = '}';
 
     return p;
+}
+
+
+ngx_uint_t
+ngx_vidgen_route_wait(ngx_array_t *providers, ngx_vidgen_zone_t *zone,
+    ngx_vidgen_health_rule_t *rule)
+{
+    time_t                   until, first;
+    ngx_uint_t               i;
+    ngx_vidgen_provider_t  **provider;
+
+    first = 0;
+    provider = providers->elts;
+
+    for (i = 0; i < providers->nelts; i++) {
+
+        until = ngx_vidgen_route_held_until(provider[i], zone, rule);
+
+        if (until && (first == 0 || until < first)) {
+            first = until;
+        }
+    }
+
+    if (first == 0) {
+        return 0;
+    }
+
+    first = ngx_max(first - ngx_time(), 1);
+
+    return ngx_min(first, NGX_VIDGEN_ROUTE_WAIT);
+}
+
+
+/* 0: it is neither cooling nor down */
+static time_t
+ngx_vidgen_route_held_until(ngx_vidgen_provider_t *provider,
+    ngx_vidgen_zone_t *zone, ngx_vidgen_health_rule_t *rule)
+{
+    time_t               until, probe;
+    ngx_vidgen_health_t  health;
+
+    ngx_vidgen_health_get(zone, &provider->name, &health);
+
+    until = health.cooldown > ngx_time() ? health.cooldown : 0;
+
+    if (health.status == NGX_VIDGEN_DOWN) {
+        probe = health.last_check + rule->interval / 1000;
+        until = ngx_max(until, ngx_max(probe, ngx_time() + 1));
+    }
+
+    return until;
 }

@@ -48,6 +48,7 @@ typedef struct {
     ngx_vidgen_transport_e      transport;
     ngx_uint_t                  sent;    /* a byte left for the provider */
     ngx_uint_t                  http_status;     /* 0: none */
+    ngx_uint_t                  too_large;       /* body is not all of it */
     ngx_str_t                   body;
 } ngx_vidgen_response_t;
 
@@ -77,6 +78,13 @@ ngx_int_t ngx_vidgen_route_judge(ngx_vidgen_submit_t *submit,
 ngx_int_t ngx_vidgen_route_candidates(ngx_array_t *providers,
     ngx_vidgen_zone_t *zone, ngx_vidgen_health_rule_t *rule,
     ngx_pool_t *pool, ngx_str_t *json);
+
+/*
+ * Seconds, 1 to 60, until one of providers may be asked again, as far as is
+ * known: the end of a cooldown, or of the next probe.  0: none is held back.
+ */
+ngx_uint_t ngx_vidgen_route_wait(ngx_array_t *providers,
+    ngx_vidgen_zone_t *zone, ngx_vidgen_health_rule_t *rule);
 
 
 #endif /* _NGX_VIDGEN_ROUTE_H_INCLUDED_ */

@@ -59,7 +59,7 @@ static ngx_vidgen_pg_statement_t  ngx_vidgen_store_statements[] = {
       NGX_VIDGEN_PG_BEGIN },
 
     { "vidgen_next_attempt",
-      "SELECT * FROM vidgen.next_attempt($1,$2,$3,$4,$5,$6,$7,$8,$9)",
+      "SELECT * FROM vidgen.next_attempt($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)",
       ngx_vidgen_store_params(ngx_vidgen_store_next_attempt_t),
       NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE,
       NGX_VIDGEN_PG_CLOSER },

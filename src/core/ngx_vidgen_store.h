@@ -63,6 +63,7 @@ typedef struct {
     ngx_str_t  next;             /* the new attempt's id */
     ngx_str_t  provider;         /* and provider */
     ngx_str_t  lease;            /* ms */
+    ngx_str_t  max_jobs;         /* of that provider */
 } ngx_vidgen_store_next_attempt_t;
 
 typedef struct {
@@ -175,7 +176,7 @@ typedef struct {
 } ngx_vidgen_store_begin_row_t;
 
 typedef struct {
-    ngx_str_t  outcome;          /* go, stop */
+    ngx_str_t  outcome;          /* go, stop, full */
     ngx_str_t  status;
     ngx_str_t  provider;
 } ngx_vidgen_store_next_attempt_row_t;
@@ -196,6 +197,7 @@ typedef struct {
     ngx_str_t  status;
     ngx_str_t  provider;
     ngx_str_t  refunded;
+    ngx_str_t  http_status;      /* 200, 202; NULL where it has failed */
 } ngx_vidgen_store_abandon_row_t;
 
 typedef struct {

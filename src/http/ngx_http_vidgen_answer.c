@@ -12,7 +12,9 @@ typedef struct {
 
 
 static void ngx_http_vidgen_answer_outcome(ngx_http_vidgen_operation_t *op,
-    char *outcome, ngx_str_t *status);
+    char *outcome);
+static ngx_uint_t ngx_http_vidgen_answer_is_success(
+    ngx_vidgen_store_submitted_row_t *row);
 static void ngx_http_vidgen_answer_recorded(ngx_http_vidgen_operation_t *op,
     ngx_vidgen_store_submitted_row_t *row);
 static ngx_vidgen_metric_e ngx_http_vidgen_answer_metric(
@@ -45,15 +47,24 @@ ngx_http_vidgen_answer_error(ngx_http_vidgen_operation_t *op,
         return;
     }
 
-    ngx_vidgen_metric_add(op->mcf->zone, ngx_http_vidgen_answer_metric(error),
-                          1);
+    if (!op->task.ctx->replay) {
+        ngx_vidgen_metric_add(op->mcf->zone,
+                              ngx_http_vidgen_answer_metric(error), 1);
 
-    op->task.ctx->outcome = *ngx_http_vidgen_error_code(error);
+        op->task.ctx->outcome = *ngx_http_vidgen_error_code(error);
+    }
 
     ngx_memzero(&info, sizeof(info));
 
     if (detail) {
         info.detail = *detail;
+    }
+
+    if (error == NGX_HTTP_VIDGEN_NO_PROVIDER) {
+        info.retry_after = ngx_vidgen_route_wait(
+                         op->lcf->candidates ? op->lcf->candidates
+                                             : &op->mcf->submitters,
+                         op->mcf->zone, &op->mcf->monitor.rule);
     }
 
     if (with_job) {
@@ -93,25 +104,43 @@ ngx_http_vidgen_answer_generation(ngx_http_vidgen_operation_t *op,
 
 
 void
-ngx_http_vidgen_answer_processing(ngx_http_vidgen_operation_t *op)
+ngx_http_vidgen_answer_processing(ngx_http_vidgen_operation_t *op,
+    ngx_str_t *provider)
 {
     ngx_http_vidgen_generation_t  generation;
 
     ngx_memzero(&generation, sizeof(generation));
 
     generation.job_id = op->job;
-    generation.provider = op->candidate->provider->name;
+    generation.provider = *provider;
     ngx_str_set(&generation.status, "processing");
 
     ngx_vidgen_metric_add(op->mcf->zone, NGX_VIDGEN_GENERATE_UNKNOWN, 1);
-    ngx_http_vidgen_answer_outcome(op, "unknown", NULL);
+    ngx_http_vidgen_answer_outcome(op, "unknown");
     ngx_http_vidgen_answer_generation(op, NGX_HTTP_ACCEPTED, &generation);
 }
 
 
+void
+ngx_http_vidgen_answer_accepted(ngx_http_vidgen_operation_t *op,
+    ngx_vidgen_store_abandon_row_t *row)
+{
+    ngx_http_vidgen_generation_t  generation;
+
+    ngx_memzero(&generation, sizeof(generation));
+
+    generation.job_id = op->job;
+    generation.provider = row->provider;
+    generation.status = row->status;
+
+    ngx_vidgen_metric_add(op->mcf->zone, NGX_VIDGEN_GENERATE_ACCEPTED, 1);
+    ngx_http_vidgen_answer_outcome(op, "accepted");
+    ngx_http_vidgen_answer_generation(op, NGX_HTTP_OK, &generation);
+}
+
+
 static void
-ngx_http_vidgen_answer_outcome(ngx_http_vidgen_operation_t *op, char *outcome,
-    ngx_str_t *status)
+ngx_http_vidgen_answer_outcome(ngx_http_vidgen_operation_t *op, char *outcome)
 {
     if (op->task.request == NULL) {
         return;
@@ -119,11 +148,6 @@ ngx_http_vidgen_answer_outcome(ngx_http_vidgen_operation_t *op, char *outcome,
 
     op->task.ctx->outcome.data = (u_char *) outcome;
     op->task.ctx->outcome.len = ngx_strlen(outcome);
-
-    if (status) {
-        ngx_http_vidgen_ctx_keep(op->task.request, &op->task.ctx->job_status,
-                                 status);
-    }
 }
 
 
@@ -152,7 +176,7 @@ ngx_http_vidgen_answer_begin(ngx_http_vidgen_operation_t *op,
         stored.code = row->code;
 
         ngx_vidgen_metric_add(op->mcf->zone, NGX_VIDGEN_GENERATE_REPLAY, 1);
-        ngx_http_vidgen_answer_outcome(op, "replay", NULL);
+        ngx_http_vidgen_answer_outcome(op, "replay");
         ngx_http_vidgen_answer_recorded(op, &stored);
         return;
     }
@@ -163,7 +187,7 @@ ngx_http_vidgen_answer_begin(ngx_http_vidgen_operation_t *op,
         generation.provider = row->provider;
         ngx_str_set(&generation.status, "processing");
 
-        ngx_http_vidgen_answer_outcome(op, "unknown", NULL);
+        ngx_http_vidgen_answer_outcome(op, "unknown");
         ngx_http_vidgen_answer_generation(op, NGX_HTTP_ACCEPTED, &generation);
         return;
     }
@@ -196,9 +220,28 @@ void
 ngx_http_vidgen_answer_submitted(ngx_http_vidgen_operation_t *op,
     ngx_vidgen_store_submitted_row_t *row)
 {
-    ngx_vidgen_metric_add(op->mcf->zone, NGX_VIDGEN_GENERATE_ACCEPTED, 1);
-    ngx_http_vidgen_answer_outcome(op, "accepted", NULL);
+    /*
+     * Otherwise its result was parked already and is a failure, or its job id
+     * is another attempt's.
+     */
+
+    if (ngx_vidgen_store_is(&row->http_status, "202")) {
+        ngx_vidgen_metric_add(op->mcf->zone, NGX_VIDGEN_GENERATE_UNKNOWN, 1);
+        ngx_http_vidgen_answer_outcome(op, "unknown");
+
+    } else if (ngx_http_vidgen_answer_is_success(row)) {
+        ngx_vidgen_metric_add(op->mcf->zone, NGX_VIDGEN_GENERATE_ACCEPTED, 1);
+        ngx_http_vidgen_answer_outcome(op, "accepted");
+    }
+
     ngx_http_vidgen_answer_recorded(op, row);
+}
+
+
+static ngx_uint_t
+ngx_http_vidgen_answer_is_success(ngx_vidgen_store_submitted_row_t *row)
+{
+    return row->http_status.len == 3 && row->http_status.data[0] == '2';
 }
 
 
@@ -210,7 +253,7 @@ ngx_http_vidgen_answer_recorded(ngx_http_vidgen_operation_t *op,
     ngx_http_vidgen_error_e       error;
     ngx_http_vidgen_generation_t  generation;
 
-    if (row->http_status.len == 3 && row->http_status.data[0] == '2') {
+    if (ngx_http_vidgen_answer_is_success(row)) {
         generation.job_id = row->job;
         generation.provider = row->provider;
         generation.status = row->status;
@@ -230,6 +273,11 @@ ngx_http_vidgen_answer_recorded(ngx_http_vidgen_operation_t *op,
 
     if (row->job.len == NGX_VIDGEN_UUID_LEN) {
         ngx_memcpy(op->job.data, row->job.data, NGX_VIDGEN_UUID_LEN);
+    }
+
+    if (op->task.request) {
+        ngx_http_vidgen_ctx_keep(op->task.request,
+                                 &op->task.ctx->job_status, &row->status);
     }
 
     ngx_http_vidgen_answer_error(op, error,

@@ -22,8 +22,16 @@ void ngx_http_vidgen_answer_error(ngx_http_vidgen_operation_t *op,
 void ngx_http_vidgen_answer_generation(ngx_http_vidgen_operation_t *op,
     ngx_uint_t status, ngx_http_vidgen_generation_t *generation);
 
-/* 202: a provider may have the request, the credits stay held */
-void ngx_http_vidgen_answer_processing(ngx_http_vidgen_operation_t *op);
+/*
+ * 202: a provider, the last that was asked, may have the request, the credits
+ * stay held.
+ */
+void ngx_http_vidgen_answer_processing(ngx_http_vidgen_operation_t *op,
+    ngx_str_t *provider);
+
+/* 200: a webhook has shown that an attempt was accepted, or that it is done */
+void ngx_http_vidgen_answer_accepted(ngx_http_vidgen_operation_t *op,
+    ngx_vidgen_store_abandon_row_t *row);
 
 /*
  * What the database says instead of "go": a replay, a running or an ended

@@ -25,9 +25,17 @@ static ngx_int_t ngx_http_vidgen_attempt_body(ngx_pool_t *pool,
     ngx_http_vidgen_message_t *message, ngx_str_t *body);
 static ngx_int_t ngx_http_vidgen_attempt_done(ngx_http_request_t *sr,
     void *data, ngx_int_t rc);
+static void ngx_http_vidgen_attempt_begun(ngx_event_t *ev);
+static void ngx_http_vidgen_attempt_finalize(ngx_http_request_t *sr,
+    ngx_int_t rc);
 static void ngx_http_vidgen_attempt_wake(ngx_http_request_t *r);
 static void ngx_http_vidgen_attempt_timeout(ngx_event_t *ev);
 static void ngx_http_vidgen_attempt_expire(ngx_http_upstream_t *u);
+
+
+/* the proxy module's own, the same for all its requests */
+static void (*ngx_http_vidgen_attempt_proxy_finalize)(ngx_http_request_t *r,
+    ngx_int_t rc);
 
 
 ngx_int_t
@@ -80,6 +88,12 @@ ngx_http_vidgen_attempt_start(ngx_http_vidgen_operation_t *op)
     op->attempt.timer.log = op->task.log;
 
     ngx_add_timer(&op->attempt.timer, op->lcf->attempt_timeout);
+
+    op->attempt.begun.handler = ngx_http_vidgen_attempt_begun;
+    op->attempt.begun.data = op;
+    op->attempt.begun.log = op->task.log;
+
+    ngx_post_event(&op->attempt.begun, &ngx_posted_events);
 
     return NGX_OK;
 }
@@ -278,6 +292,56 @@ ngx_http_vidgen_attempt_done(ngx_http_request_t *sr, void *data, ngx_int_t rc)
     }
 
     return NGX_OK;
+}
+
+
+/*
+ * Runs after the subrequest has, and before a network could answer.  Where a
+ * connection ended is only to be seen before the upstream closes it, and
+ * finalize_request is the last that it calls by then.
+ */
+static void
+ngx_http_vidgen_attempt_begun(ngx_event_t *ev)
+{
+    ngx_http_vidgen_operation_t *op = ev->data;
+
+    ngx_http_upstream_t  *u;
+
+    if (op->attempt.done || op->attempt.subrequest == NULL) {
+        return;
+    }
+
+    u = op->attempt.subrequest->upstream;
+
+    if (u && u->finalize_request
+        && u->finalize_request != ngx_http_vidgen_attempt_finalize)
+    {
+        ngx_http_vidgen_attempt_proxy_finalize = u->finalize_request;
+        u->finalize_request = ngx_http_vidgen_attempt_finalize;
+    }
+}
+
+
+static void
+ngx_http_vidgen_attempt_finalize(ngx_http_request_t *sr, ngx_int_t rc)
+{
+    ngx_connection_t             *pc;
+    ngx_http_vidgen_ctx_t        *ctx;
+    ngx_http_vidgen_operation_t  *op;
+
+    ctx = ngx_http_vidgen_ctx(sr, 0);
+    op = ctx ? ctx->operation : NULL;
+    pc = sr->upstream->peer.connection;
+
+#if (NGX_HTTP_SSL)
+
+    if (op && op->attempt.subrequest == sr && pc && pc->ssl) {
+        op->attempt.tls = !sr->upstream->request_sent;
+    }
+
+#endif
+
+    ngx_http_vidgen_attempt_proxy_finalize(sr, rc);
 }
 
 

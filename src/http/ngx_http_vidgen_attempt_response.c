@@ -5,7 +5,10 @@
 
 
 static ngx_vidgen_transport_e ngx_http_vidgen_attempt_transport(
-    ngx_http_request_t *sr, ngx_int_t rc, ngx_uint_t sent);
+    ngx_http_vidgen_operation_t *op, ngx_http_request_t *sr, ngx_int_t rc);
+static void ngx_http_vidgen_attempt_body(ngx_http_vidgen_operation_t *op,
+    ngx_http_request_t *sr);
+static ngx_uint_t ngx_http_vidgen_attempt_is_large(ngx_http_request_t *sr);
 static ngx_uint_t ngx_http_vidgen_attempt_sent(ngx_http_request_t *sr);
 static time_t ngx_http_vidgen_attempt_retry_after(ngx_http_upstream_t *u);
 
@@ -14,7 +17,6 @@ void
 ngx_http_vidgen_attempt_response(ngx_http_vidgen_operation_t *op,
     ngx_http_request_t *sr, ngx_int_t rc)
 {
-    ngx_buf_t              *b;
     ngx_http_upstream_t    *u;
     ngx_vidgen_response_t  *response;
 
@@ -28,6 +30,10 @@ ngx_http_vidgen_attempt_response(ngx_http_vidgen_operation_t *op,
         ngx_del_timer(&op->attempt.timer);
     }
 
+    if (op->attempt.begun.posted) {
+        ngx_delete_posted_event(&op->attempt.begun);
+    }
+
     response->sent = ngx_http_vidgen_attempt_sent(sr);
 
     if (op->attempt.timedout) {
@@ -36,8 +42,7 @@ ngx_http_vidgen_attempt_response(ngx_http_vidgen_operation_t *op,
     }
 
     if (u == NULL || !u->header_sent) {
-        response->transport = ngx_http_vidgen_attempt_transport(sr, rc,
-                                                            response->sent);
+        response->transport = ngx_http_vidgen_attempt_transport(op, sr, rc);
         return;
     }
 
@@ -45,24 +50,15 @@ ngx_http_vidgen_attempt_response(ngx_http_vidgen_operation_t *op,
     response->http_status = u->headers_in.status_n;
     op->attempt.retry_after = ngx_http_vidgen_attempt_retry_after(u);
 
-    if (sr->out && sr->out->buf) {
-        b = sr->out->buf;
-        response->body.len = b->last - b->pos;
-        response->body.data = ngx_pnalloc(op->task.pool,
-                                          response->body.len + 1);
-        if (response->body.data == NULL) {
-            response->body.len = 0;
-            return;
-        }
+    response->too_large = ngx_http_vidgen_attempt_is_large(sr);
 
-        ngx_memcpy(response->body.data, b->pos, response->body.len);
-    }
+    ngx_http_vidgen_attempt_body(op, sr);
 }
 
 
 static ngx_vidgen_transport_e
-ngx_http_vidgen_attempt_transport(ngx_http_request_t *sr, ngx_int_t rc,
-    ngx_uint_t sent)
+ngx_http_vidgen_attempt_transport(ngx_http_vidgen_operation_t *op,
+    ngx_http_request_t *sr, ngx_int_t rc)
 {
     ngx_http_upstream_t  *u;
 
@@ -72,8 +68,12 @@ ngx_http_vidgen_attempt_transport(ngx_http_request_t *sr, ngx_int_t rc,
         return NGX_VIDGEN_TRANSPORT_TIMEOUT;
     }
 
-    if (sent) {
+    if (op->attempt.response.sent) {
         return NGX_VIDGEN_TRANSPORT_RESET;
+    }
+
+    if (op->attempt.tls) {
+        return NGX_VIDGEN_TRANSPORT_TLS;
     }
 
     if (u && u->resolved && u->resolved->sockaddr == NULL
@@ -83,6 +83,46 @@ ngx_http_vidgen_attempt_transport(ngx_http_request_t *sr, ngx_int_t rc,
     }
 
     return NGX_VIDGEN_TRANSPORT_CONNECT;
+}
+
+
+static void
+ngx_http_vidgen_attempt_body(ngx_http_vidgen_operation_t *op,
+    ngx_http_request_t *sr)
+{
+    ngx_buf_t  *b;
+    ngx_str_t  *body;
+
+    if (sr->out == NULL || sr->out->buf == NULL) {
+        return;
+    }
+
+    b = sr->out->buf;
+    body = &op->attempt.response.body;
+
+    body->data = ngx_pnalloc(op->task.pool, b->last - b->pos + 1);
+
+    if (body->data) {
+        body->len = b->last - b->pos;
+        ngx_memcpy(body->data, b->pos, body->len);
+    }
+}
+
+
+/* more than the subrequest's buffer holds: what is there is not all of it */
+static ngx_uint_t
+ngx_http_vidgen_attempt_is_large(ngx_http_request_t *sr)
+{
+    off_t                      size;
+    ngx_http_upstream_t       *u;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    u = sr->upstream;
+    clcf = ngx_http_get_module_loc_conf(sr, ngx_http_core_module);
+    size = clcf->subrequest_output_buffer_size;
+
+    return u->headers_in.content_length_n > size
+           || (u->state && u->state->response_length > size);
 }
 
 

@@ -97,7 +97,7 @@ ngx_http_vidgen_closer_unanswered(ngx_http_vidgen_operation_t *op,
     ngx_vidgen_pg_result_t *result)
 {
     if (op->closing == NGX_VIDGEN_STORE_SUBMITTED) {
-        ngx_http_vidgen_answer_processing(op);
+        ngx_http_vidgen_answer_processing(op, &op->candidate->provider->name);
 
     } else {
         ngx_http_vidgen_answer_error(op, NGX_HTTP_VIDGEN_OUTCOME_UNKNOWN, NULL,
@@ -314,7 +314,7 @@ ngx_http_vidgen_closer_recorded(ngx_http_vidgen_operation_t *op,
                       " job \"%V\", provider \"%V\", provider job \"%V\"",
                       &op->job, &op->candidate->provider->name,
                       &op->verdict.result.job_id);
-        ngx_http_vidgen_answer_processing(op);
+        ngx_http_vidgen_answer_processing(op, &op->candidate->provider->name);
 
     } else {
         ngx_http_vidgen_replay_remember(op, &row);
@@ -368,22 +368,20 @@ ngx_http_vidgen_closer_abandoned(ngx_http_vidgen_operation_t *op,
     ngx_vidgen_pg_result_t *result)
 {
     ngx_str_t                       *detail;
-    ngx_http_vidgen_generation_t     generation;
     ngx_vidgen_store_abandon_row_t   row;
 
     (void) ngx_vidgen_store_row(result, &row, sizeof(row));
 
-    if (ngx_vidgen_store_is(&row.status, "completed")) {
-        /* its result was faster than its answer */
-        ngx_memzero(&generation, sizeof(generation));
-        generation.job_id = op->job;
-        generation.provider = row.provider;
-        generation.status = row.status;
+    if (op->task.request) {
+        ngx_http_vidgen_ctx_keep(op->task.request, &op->task.ctx->job_status,
+                                 &row.status);
+    }
 
-        ngx_http_vidgen_answer_generation(op, NGX_HTTP_OK, &generation);
+    if (ngx_vidgen_store_is(&row.http_status, "200")) {
+        ngx_http_vidgen_answer_accepted(op, &row);
 
     } else if (ngx_vidgen_store_is(&row.outcome, "open")) {
-        ngx_http_vidgen_answer_processing(op);
+        ngx_http_vidgen_answer_processing(op, &row.provider);
 
     } else {
         detail = op->failure == NGX_HTTP_VIDGEN_PROVIDER_REFUSED

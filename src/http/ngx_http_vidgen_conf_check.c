@@ -162,7 +162,12 @@ ngx_http_vidgen_check_database(ngx_conf_t *cf,
 
     if (clcf->resolver && clcf->resolver->connections.nelts) {
         mcf->database->resolver = clcf->resolver;
-        mcf->database->resolver_timeout = clcf->resolver_timeout;
+
+        /* that of http itself is not merged with its default */
+
+        if (clcf->resolver_timeout != NGX_CONF_UNSET_MSEC) {
+            mcf->database->resolver_timeout = clcf->resolver_timeout;
+        }
     }
 
     rv = ngx_vidgen_pg_conf_check(cf, mcf->database);

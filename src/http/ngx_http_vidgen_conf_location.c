@@ -186,6 +186,91 @@ ngx_http_vidgen_conf_health(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
+/* vidgen_webhook_url base */
+char *
+ngx_http_vidgen_conf_webhook_url(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_vidgen_loc_conf_t *lcf = conf;
+
+    ngx_str_t  *value;
+
+    if (lcf->webhook_url.data) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strncasecmp(value[1].data, (u_char *) "https://", 8) != 0
+        && ngx_strncasecmp(value[1].data, (u_char *) "http://", 7) != 0)
+    {
+        return "must be a URL that begins with \"https://\" or \"http://\"";
+    }
+
+    lcf->webhook_url = value[1];
+
+    return NGX_CONF_OK;
+}
+
+
+/* vidgen_retry attempts=N backoff=T [max=T] */
+char *
+ngx_http_vidgen_conf_retry(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_vidgen_loc_conf_t *lcf = conf;
+
+    ngx_int_t    n;
+    ngx_str_t    text, *value;
+    ngx_uint_t   i;
+
+    if (lcf->retry_attempts != NGX_CONF_UNSET_UINT
+        || lcf->retry_backoff != NGX_CONF_UNSET_MSEC
+        || lcf->retry_max != NGX_CONF_UNSET_MSEC)
+    {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        if (ngx_http_vidgen_conf_knob(&value[i], "attempts=", &text)) {
+            n = ngx_atoi(text.data, text.len);
+            if (n < 1 || n > 100) {
+                return ngx_http_vidgen_conf_invalid(cf, &value[i]);
+            }
+
+            lcf->retry_attempts = n;
+            continue;
+        }
+
+        if (ngx_http_vidgen_conf_knob(&value[i], "backoff=", &text)) {
+            n = ngx_parse_time(&text, 0);
+            if (n < 1) {
+                return ngx_http_vidgen_conf_invalid(cf, &value[i]);
+            }
+
+            lcf->retry_backoff = n;
+            continue;
+        }
+
+        if (ngx_http_vidgen_conf_knob(&value[i], "max=", &text)) {
+            n = ngx_parse_time(&text, 0);
+            if (n < 1) {
+                return ngx_http_vidgen_conf_invalid(cf, &value[i]);
+            }
+
+            lcf->retry_max = n;
+            continue;
+        }
+
+        return ngx_http_vidgen_conf_invalid(cf, &value[i]);
+    }
+
+    return NGX_CONF_OK;
+}
+
+
 static char *
 ngx_http_vidgen_conf_role(ngx_conf_t *cf, ngx_http_vidgen_loc_conf_t *lcf,
     ngx_http_vidgen_role_e role, ngx_http_handler_pt handler,

@@ -6,6 +6,7 @@
 #include "http/ngx_http_vidgen_conf.h"
 #include "http/ngx_http_vidgen_context.h"
 #include "http/ngx_http_vidgen_event.h"
+#include "shm/ngx_vidgen_relay.h"
 
 
 static ngx_int_t ngx_http_vidgen_event_argument(ngx_http_request_t *r,
@@ -13,7 +14,7 @@ static ngx_int_t ngx_http_vidgen_event_argument(ngx_http_request_t *r,
 static ngx_int_t ngx_http_vidgen_event_header(void *data, ngx_str_t *name,
     ngx_str_t *value);
 static ngx_int_t ngx_http_vidgen_event_signature(ngx_http_request_t *r,
-    ngx_http_vidgen_event_t *event, ngx_http_vidgen_error_e *error);
+    ngx_http_vidgen_event_t *event, const char **reason);
 static ngx_int_t ngx_http_vidgen_event_token(ngx_http_request_t *r,
     ngx_http_vidgen_event_t *event);
 static ngx_int_t ngx_http_vidgen_event_digest(ngx_http_vidgen_event_t *event);
@@ -157,25 +158,37 @@ ngx_http_vidgen_event_verify(ngx_http_request_t *r,
     ngx_http_vidgen_event_t *event, ngx_http_vidgen_error_e *error)
 {
     ngx_int_t               rc;
+    const char             *reason;
     ngx_http_vidgen_ctx_t  *ctx;
 
     ctx = ngx_http_vidgen_ctx(r, 0);
     ctx->checked = 1;
 
     *error = NGX_HTTP_VIDGEN_BAD_SIGNATURE;
+    reason = "";
 
     if (event->provider->webhook == NULL) {
-        ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
-                      "vidgen: webhook refused: provider \"%V\" sends none",
-                      &event->provider->name);
-        return NGX_DECLINED;
-    }
+        reason = "it sends none";
+        rc = NGX_DECLINED;
 
-    if (event->provider->webhook->scheme.token) {
+    } else if (event->provider->webhook->scheme.token) {
+        reason = "no token, or a wrong one";
         rc = ngx_http_vidgen_event_token(r, event);
 
     } else {
-        rc = ngx_http_vidgen_event_signature(r, event, error);
+        rc = ngx_http_vidgen_event_signature(r, event, &reason);
+    }
+
+    if (rc == NGX_AGAIN) {
+        *error = NGX_HTTP_VIDGEN_NO_KEY_SET;
+        return NGX_DECLINED;
+    }
+
+    if (rc == NGX_DECLINED) {
+        ngx_log_error(NGX_LOG_INFO, ngx_http_vidgen_event_log(r), 0,
+                      "vidgen: webhook refused: provider \"%V\": %s,"
+                      " client: %V", &event->provider->name, reason,
+                      &r->connection->addr_text);
     }
 
     if (rc != NGX_OK) {
@@ -188,14 +201,26 @@ ngx_http_vidgen_event_verify(ngx_http_request_t *r,
 }
 
 
+ngx_log_t *
+ngx_http_vidgen_event_log(ngx_http_request_t *r)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    return clcf->error_log;
+}
+
+
 static ngx_int_t
 ngx_http_vidgen_event_signature(ngx_http_request_t *r,
-    ngx_http_vidgen_event_t *event, ngx_http_vidgen_error_e *error)
+    ngx_http_vidgen_event_t *event, const char **reason)
 {
-    ngx_int_t                    rc;
-    const char                  *reason;
-    ngx_vidgen_source_t          source;
-    ngx_vidgen_scheme_input_t    input;
+    ngx_int_t                     rc;
+    ngx_vidgen_source_t           source;
+    ngx_vidgen_scheme_t          *scheme;
+    ngx_vidgen_scheme_input_t     input;
+    ngx_http_vidgen_main_conf_t  *mcf;
 
     ngx_memzero(&source, sizeof(source));
     source.variable = ngx_http_vidgen_ctx_variable;
@@ -207,20 +232,15 @@ ngx_http_vidgen_event_signature(ngx_http_request_t *r,
     input.data = r;
     input.source = &source;
 
-    reason = NULL;
+    scheme = &event->provider->webhook->scheme;
 
-    rc = ngx_vidgen_scheme_verify(&event->provider->webhook->scheme, &input,
-                                  r->pool, &reason);
+    rc = ngx_vidgen_scheme_verify(scheme, &input, r->pool, reason);
 
-    if (rc == NGX_AGAIN) {
-        *error = NGX_HTTP_VIDGEN_NO_KEY_SET;
-        return NGX_DECLINED;
-    }
+    /* the provider may sign with a key that is newer than our set */
 
-    if (rc == NGX_DECLINED) {
-        ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
-                      "vidgen: webhook refused: provider \"%V\": %s",
-                      &event->provider->name, reason ? reason : "");
+    if ((rc == NGX_DECLINED || rc == NGX_AGAIN) && scheme->jwks.len) {
+        mcf = ngx_http_get_module_main_conf(r, ngx_http_vidgen_module);
+        ngx_vidgen_relay_keys_ask(mcf->zone, &event->provider->name);
     }
 
     return rc;

@@ -39,5 +39,11 @@ ngx_vidgen_provider_t *ngx_http_vidgen_event_provider(ngx_http_request_t *r);
 ngx_int_t ngx_http_vidgen_event_verify(ngx_http_request_t *r,
     ngx_http_vidgen_event_t *event, ngx_http_vidgen_error_e *error);
 
+/*
+ * The log for lines about a webhook: to those of the connection's nginx adds
+ * the request line, and the URL of a webhook has a token.
+ */
+ngx_log_t *ngx_http_vidgen_event_log(ngx_http_request_t *r);
+
 
 #endif /* _NGX_HTTP_VIDGEN_EVENT_H_INCLUDED_ */

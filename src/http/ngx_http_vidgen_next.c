@@ -11,7 +11,16 @@
 
 
 static void ngx_http_vidgen_next_note(ngx_http_vidgen_operation_t *op);
+static void ngx_http_vidgen_next_go_on(ngx_http_vidgen_operation_t *op);
+static void ngx_http_vidgen_next_choose(ngx_http_vidgen_operation_t *op,
+    ngx_msec_t *pause);
 static ngx_http_vidgen_error_e ngx_http_vidgen_next_failure(
+    ngx_http_vidgen_operation_t *op);
+static ngx_uint_t ngx_http_vidgen_next_may_ask(
+    ngx_http_vidgen_operation_t *op, ngx_msec_t pause);
+static ngx_uint_t ngx_http_vidgen_next_is_open(
+    ngx_http_vidgen_operation_t *op, ngx_http_vidgen_candidate_t *candidate);
+static ngx_uint_t ngx_http_vidgen_next_may_resend(
     ngx_http_vidgen_operation_t *op);
 static ngx_http_vidgen_candidate_t *ngx_http_vidgen_next_in_round(
     ngx_http_vidgen_operation_t *op);
@@ -28,20 +37,23 @@ static void ngx_http_vidgen_next_moved(ngx_http_vidgen_operation_t *op,
 void
 ngx_http_vidgen_next_decide(ngx_http_vidgen_operation_t *op)
 {
-    ngx_msec_t  pause;
-
     ngx_http_vidgen_next_note(op);
+    ngx_http_vidgen_next_go_on(op);
+}
+
+
+static void
+ngx_http_vidgen_next_go_on(ngx_http_vidgen_operation_t *op)
+{
+    ngx_msec_t  pause;
 
     op->next = NULL;
     pause = 0;
 
-    if (op->task.request && (op->verdict.next & op->lcf->next_provider)) {
-
-        op->next = ngx_http_vidgen_next_in_round(op);
-
-        if (op->next == NULL) {
-            op->next = ngx_http_vidgen_next_in_later_round(op, &pause);
-        }
+    if (!ngx_http_vidgen_task_gone(&op->task)
+        && (op->verdict.next & op->lcf->next_provider))
+    {
+        ngx_http_vidgen_next_choose(op, &pause);
     }
 
     if (op->next == NULL) {
@@ -64,6 +76,42 @@ ngx_http_vidgen_next_decide(ngx_http_vidgen_operation_t *op)
 }
 
 
+/*
+ * Sets op->next, which stays NULL if there is none: op->candidate itself while
+ * its attempt is unknown means that the same attempt is sent again.
+ */
+static void
+ngx_http_vidgen_next_choose(ngx_http_vidgen_operation_t *op,
+    ngx_msec_t *pause)
+{
+    ngx_uint_t  resend;
+
+    resend = ngx_http_vidgen_next_may_resend(op);
+
+    /* once before another provider is asked, which would leave it unknown */
+
+    if (!resend || op->resent) {
+        op->next = ngx_http_vidgen_next_in_round(op);
+    }
+
+    if (op->next == NULL && resend) {
+        *pause = ngx_http_vidgen_next_backoff(op);
+
+        if (ngx_http_vidgen_next_may_ask(op, *pause)) {
+            op->next = op->candidate;
+            return;
+        }
+
+        *pause = 0;
+        op->next = ngx_http_vidgen_next_in_round(op);
+    }
+
+    if (op->next == NULL) {
+        op->next = ngx_http_vidgen_next_in_later_round(op, pause);
+    }
+}
+
+
 /* what this attempt means for its candidate, here and for all workers */
 static void
 ngx_http_vidgen_next_note(ngx_http_vidgen_operation_t *op)
@@ -72,17 +120,20 @@ ngx_http_vidgen_next_note(ngx_http_vidgen_operation_t *op)
     ngx_http_vidgen_candidate_t  *candidate;
 
     candidate = op->candidate;
+    pause = op->attempt.retry_after;
 
     if (!(op->verdict.next & NGX_VIDGEN_NEXT_HTTP_429)) {
         op->throttled = 0;
 
     } else {
-        pause = op->attempt.retry_after > 0 ? op->attempt.retry_after
-                                            : NGX_HTTP_VIDGEN_COOLDOWN;
-        candidate->retry_at = ngx_time() + pause;
+        pause = pause > 0 ? pause : NGX_HTTP_VIDGEN_COOLDOWN;
 
         ngx_vidgen_health_cooldown(op->mcf->zone, &candidate->provider->name,
-                                   candidate->retry_at);
+                                   ngx_time() + pause);
+    }
+
+    if (pause > 0) {
+        candidate->retry_at = ngx_time() + pause;
     }
 
     /* never the same provider again while it may have this job */
@@ -107,16 +158,12 @@ ngx_http_vidgen_next_failure(ngx_http_vidgen_operation_t *op)
 }
 
 
-/* one that was not asked in this round and did not ask for a pause */
-static ngx_http_vidgen_candidate_t *
-ngx_http_vidgen_next_in_round(ngx_http_vidgen_operation_t *op)
+/* whether the bounds of the whole allow one more request after pause */
+static ngx_uint_t
+ngx_http_vidgen_next_may_ask(ngx_http_vidgen_operation_t *op, ngx_msec_t pause)
 {
     ngx_uint_t                    i, asked;
     ngx_http_vidgen_candidate_t  *candidate;
-
-    if ((ngx_msec_int_t) (op->deadline - ngx_current_msec) <= 0) {
-        return NULL;
-    }
 
     asked = 0;
     candidate = op->candidates.elts;
@@ -127,12 +174,62 @@ ngx_http_vidgen_next_in_round(ngx_http_vidgen_operation_t *op)
 
     if (op->lcf->next_provider_tries && asked >= op->lcf->next_provider_tries)
     {
+        return 0;
+    }
+
+    return op->lcf->next_provider_timeout == 0
+           || (ngx_msec_int_t) (op->deadline - ngx_current_msec - pause) > 0;
+}
+
+
+/* in this or a later round; what other workers were told counts too */
+static ngx_uint_t
+ngx_http_vidgen_next_is_open(ngx_http_vidgen_operation_t *op,
+    ngx_http_vidgen_candidate_t *candidate)
+{
+    ngx_vidgen_health_t  health;
+
+    if (candidate->closed
+        || candidate->asked + candidate->full >= op->lcf->retry_attempts)
+    {
+        return 0;
+    }
+
+    ngx_vidgen_health_get(op->mcf->zone, &candidate->provider->name, &health);
+
+    candidate->retry_at = ngx_max(candidate->retry_at, health.cooldown);
+
+    return 1;
+}
+
+
+/* the key of an idempotent one is its attempt: the same is sent again */
+static ngx_uint_t
+ngx_http_vidgen_next_may_resend(ngx_http_vidgen_operation_t *op)
+{
+    return op->candidate->provider->submit->idempotent
+           && op->verdict.state == NGX_VIDGEN_ATTEMPT_STATE_UNKNOWN
+           && op->candidate->asked < op->lcf->retry_attempts
+           && op->candidate->retry_at <= ngx_time();
+}
+
+
+/* one that was not asked in this round and did not ask for a pause */
+static ngx_http_vidgen_candidate_t *
+ngx_http_vidgen_next_in_round(ngx_http_vidgen_operation_t *op)
+{
+    ngx_uint_t                    i;
+    ngx_http_vidgen_candidate_t  *candidate;
+
+    if (!ngx_http_vidgen_next_may_ask(op, 0)) {
         return NULL;
     }
 
+    candidate = op->candidates.elts;
+
     for (i = 0; i < op->candidates.nelts; i++) {
-        if (!candidate[i].closed
-            && candidate[i].asked < op->round
+        if (candidate[i].asked + candidate[i].full < op->round
+            && ngx_http_vidgen_next_is_open(op, &candidate[i])
             && candidate[i].retry_at <= ngx_time()
             && ngx_http_vidgen_live_admit(op, &candidate[i]))
         {
@@ -149,20 +246,17 @@ static ngx_http_vidgen_candidate_t *
 ngx_http_vidgen_next_in_later_round(ngx_http_vidgen_operation_t *op,
     ngx_msec_t *pause)
 {
-    ngx_uint_t                    i, asked;
+    ngx_uint_t                    i;
     ngx_msec_t                    backoff, wait;
     ngx_http_vidgen_candidate_t  *candidate, *next;
 
     next = NULL;
-    asked = 0;
     backoff = ngx_http_vidgen_next_backoff(op);
     candidate = op->candidates.elts;
 
     for (i = 0; i < op->candidates.nelts; i++) {
-        asked += candidate[i].asked;
 
-        if (candidate[i].closed
-            || candidate[i].asked >= op->lcf->retry_attempts
+        if (!ngx_http_vidgen_next_is_open(op, &candidate[i])
             || ngx_vidgen_health_admit(op->mcf->zone,
                                        &candidate[i].provider->name,
                                        &op->mcf->monitor.rule, 0) != NGX_OK)
@@ -182,11 +276,7 @@ ngx_http_vidgen_next_in_later_round(ngx_http_vidgen_operation_t *op,
         }
     }
 
-    if (next == NULL
-        || (op->lcf->next_provider_tries
-            && asked >= op->lcf->next_provider_tries)
-        || (ngx_msec_int_t) (op->deadline - ngx_current_msec - *pause) <= 0)
-    {
+    if (next == NULL || !ngx_http_vidgen_next_may_ask(op, *pause)) {
         return NULL;
     }
 
@@ -218,7 +308,27 @@ ngx_http_vidgen_next_backoff(ngx_http_vidgen_operation_t *op)
 static void
 ngx_http_vidgen_next_timer(ngx_event_t *ev)
 {
-    ngx_http_vidgen_next_move(ev->data);
+    ngx_http_vidgen_operation_t *op = ev->data;
+
+    ngx_connection_t  *c;
+
+    if (ngx_http_vidgen_task_gone(&op->task)) {
+        ngx_http_vidgen_closer_abandon(op, ngx_http_vidgen_next_failure(op));
+        return;
+    }
+
+    if (op->next != op->candidate
+        || op->verdict.state != NGX_VIDGEN_ATTEMPT_STATE_UNKNOWN)
+    {
+        ngx_http_vidgen_next_move(op);
+        return;
+    }
+
+    c = op->task.request->connection;
+    op->resent = 1;
+
+    ngx_http_vidgen_operation_attempt(op);
+    ngx_http_run_posted_requests(c);
 }
 
 
@@ -226,10 +336,13 @@ ngx_http_vidgen_next_timer(ngx_event_t *ev)
 static void
 ngx_http_vidgen_next_move(ngx_http_vidgen_operation_t *op)
 {
+    ngx_int_t                         rc;
     ngx_pool_t                       *pool;
+    ngx_vidgen_submit_t              *submit;
     ngx_vidgen_store_next_attempt_t  *params;
 
     pool = op->task.pool;
+    submit = op->next->provider->submit;
     params = &op->params.next_attempt;
 
     ngx_memzero(params, sizeof(ngx_vidgen_store_next_attempt_t));
@@ -241,17 +354,33 @@ ngx_http_vidgen_next_move(ngx_http_vidgen_operation_t *op)
     params->next.data = op->next_text;
     params->next.len = NGX_VIDGEN_UUID_LEN;
 
-    if (ngx_vidgen_uuid7(op->next_text) != NGX_OK
-        || ngx_http_vidgen_operation_lease(op, &params->lease) != NGX_OK
-        || ngx_http_vidgen_task_copy(pool, &params->reason,
-                                     &op->verdict.reason) != NGX_OK
-        || ngx_http_vidgen_task_copy(pool, &params->error,
-                                     &op->verdict.message) != NGX_OK
-        || (op->attempt.response.http_status
-            && ngx_http_vidgen_task_number(pool, &params->http_status,
-                                           op->attempt.response.http_status)
-               != NGX_OK))
-    {
+    rc = ngx_vidgen_uuid7(op->next_text);
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_vidgen_operation_lease(op, &params->lease);
+    }
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_vidgen_task_copy(pool, &params->reason,
+                                       &op->verdict.reason);
+    }
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_vidgen_task_copy(pool, &params->error,
+                                       &op->verdict.message);
+    }
+
+    if (rc == NGX_OK && op->attempt.response.http_status) {
+        rc = ngx_http_vidgen_task_number(pool, &params->http_status,
+                                         op->attempt.response.http_status);
+    }
+
+    if (rc == NGX_OK && submit->max_jobs) {
+        rc = ngx_http_vidgen_task_number(pool, &params->max_jobs,
+                                         submit->max_jobs);
+    }
+
+    if (rc != NGX_OK) {
         ngx_http_vidgen_closer_abandon(op, NGX_HTTP_VIDGEN_PROVIDER_FAILED);
         return;
     }
@@ -269,14 +398,29 @@ ngx_http_vidgen_next_moved(ngx_http_vidgen_operation_t *op,
 
     (void) ngx_vidgen_store_row(result, &row, sizeof(row));
 
+    if (ngx_vidgen_store_is(&row.outcome, "full")) {
+        /* nothing was closed, nor opened */
+        op->next->full++;
+        ngx_http_vidgen_next_go_on(op);
+        return;
+    }
+
     if (!ngx_vidgen_store_is(&row.outcome, "go")) {
         /* a result has settled it, or the provider has this job already */
         ngx_http_vidgen_closer_abandon(op, ngx_http_vidgen_next_failure(op));
         return;
     }
 
+    if (op->next != op->candidate) {
+        ngx_log_error(NGX_LOG_NOTICE, op->task.log, 0,
+                      "vidgen: job \"%V\": from provider \"%V\" to \"%V\": %V",
+                      &op->job, &op->candidate->provider->name,
+                      &op->next->provider->name, &op->verdict.reason);
+    }
+
     ngx_memcpy(op->attempt_text, op->next_text, NGX_VIDGEN_UUID_LEN);
     op->candidate = op->next;
+    op->resent = 0;
 
     ngx_http_vidgen_operation_attempt(op);
 }

@@ -23,6 +23,8 @@ static void ngx_http_vidgen_operation_not_begun(
 static ngx_int_t ngx_http_vidgen_operation_route(
     ngx_http_vidgen_operation_t *op, ngx_str_t *names);
 static void ngx_http_vidgen_operation_left(ngx_http_vidgen_task_t *task);
+static void ngx_http_vidgen_operation_still_unknown(
+    ngx_http_vidgen_operation_t *op);
 static void ngx_http_vidgen_operation_log(ngx_http_vidgen_operation_t *op);
 
 
@@ -339,18 +341,20 @@ ngx_http_vidgen_operation_attempt(ngx_http_vidgen_operation_t *op)
     ngx_int_t               rc;
     ngx_http_vidgen_ctx_t  *ctx;
 
-    op->candidate->asked++;
-    ngx_memzero(&op->verdict, sizeof(ngx_vidgen_verdict_t));
-    op->verdict.state = NGX_VIDGEN_ATTEMPT_STATE_UNSENT;
+    if (!op->resent) {
+        ngx_memzero(&op->verdict, sizeof(ngx_vidgen_verdict_t));
+        op->verdict.state = NGX_VIDGEN_ATTEMPT_STATE_UNSENT;
+    }
 
+    op->candidate->asked++;
     ctx = op->task.ctx;
 
-    if (ctx == NULL) {
+    if (ngx_http_vidgen_task_gone(&op->task)) {
         ngx_http_vidgen_closer_abandon(op, NGX_HTTP_VIDGEN_PROVIDER_FAILED);
         return;
     }
 
-    ctx->attempts++;
+    ctx->attempts += !op->resent;
     ctx->provider = op->candidate->provider->name;
 
     rc = ngx_http_vidgen_attempt_start(op);
@@ -383,6 +387,10 @@ ngx_http_vidgen_operation_attempted(ngx_http_vidgen_operation_t *op)
         op->verdict.next = 0;
     }
 
+    if (op->resent && op->verdict.state != NGX_VIDGEN_ATTEMPT_STATE_ACCEPTED) {
+        ngx_http_vidgen_operation_still_unknown(op);
+    }
+
     ngx_vidgen_metric_add(op->mcf->zone,
                   ngx_http_vidgen_operation_metrics[op->verdict.state], 1);
 
@@ -395,6 +403,16 @@ ngx_http_vidgen_operation_attempted(ngx_http_vidgen_operation_t *op)
 
     ngx_http_vidgen_operation_log(op);
     ngx_http_vidgen_next_decide(op);
+}
+
+
+/* whatever is said of the second request says nothing of the first */
+static void
+ngx_http_vidgen_operation_still_unknown(ngx_http_vidgen_operation_t *op)
+{
+    op->verdict.state = NGX_VIDGEN_ATTEMPT_STATE_UNKNOWN;
+    op->verdict.next &= ~NGX_VIDGEN_NEXT_UNSENT;
+    op->verdict.content = 0;
 }
 
 

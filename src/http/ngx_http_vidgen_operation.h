@@ -22,6 +22,7 @@
 typedef struct {
     ngx_vidgen_provider_t     *provider;
     ngx_uint_t                 asked;        /* times */
+    ngx_uint_t                 full;         /* times that max_jobs were open */
     time_t                     retry_at;     /* it asked for a pause; or 0 */
     unsigned                   closed:1;     /* not to be asked again */
 } ngx_http_vidgen_candidate_t;
@@ -30,10 +31,12 @@ typedef struct {
 typedef struct {
     ngx_http_request_t        *subrequest;   /* NULL: none under way */
     ngx_event_t                timer;        /* non-cancelable */
+    ngx_event_t                begun;        /* posted: the upstream is there */
     ngx_vidgen_response_t      response;
     time_t                     retry_after;  /* seconds; -1: not said */
     ngx_msec_t                 started;
     unsigned                   timedout:1;
+    unsigned                   tls:1;        /* ended within the handshake */
     unsigned                   cut:1;        /* nobody waited for the answer */
     unsigned                   done:1;       /* response is there */
 } ngx_http_vidgen_attempt_t;
@@ -87,7 +90,9 @@ struct ngx_http_vidgen_operation_s {
     unsigned                         reserved:1;  /* a place for the closer */
     unsigned                         throttled:1; /* every attempt so far
                                                      ended in 429 */
-    unsigned                         begun:1;     /* begin is known to be done */
+    unsigned                         begun:1;     /* begin is known */
+    unsigned                         resent:1;    /* it was sent before,
+                                                     with an unknown outcome */
 };
 
 

@@ -1,6 +1,8 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include "core/ngx_vidgen_keyring.h"
+#include "http/ngx_http_vidgen_closer.h"
 #include "http/ngx_http_vidgen_conf.h"
 #include "http/ngx_http_vidgen_process.h"
 
@@ -24,6 +26,12 @@ ngx_http_vidgen_init_process(ngx_cycle_t *cycle)
 
     ngx_http_vidgen_process_store = NULL;
 
+    if (mcf && mcf->zone
+        && ngx_vidgen_keyring_start(cycle, &mcf->monitor) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
     if (mcf == NULL || mcf->database == NULL) {
         return NGX_OK;
     }
@@ -38,6 +46,10 @@ ngx_http_vidgen_init_process(ngx_cycle_t *cycle)
 void
 ngx_http_vidgen_exit_process(ngx_cycle_t *cycle)
 {
+    ngx_vidgen_keyring_stop();
+
+    ngx_http_vidgen_closer_exit();
+
     if (ngx_http_vidgen_process_store) {
         ngx_vidgen_store_destroy(ngx_http_vidgen_process_store);
         ngx_http_vidgen_process_store = NULL;

@@ -2,6 +2,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "base/ngx_vidgen_json.h"
+#include "http/ngx_http_vidgen_context.h"
 #include "http/ngx_http_vidgen_response.h"
 
 
@@ -147,6 +148,7 @@ ngx_http_vidgen_send_error(ngx_http_request_t *r,
     u_char                        *p;
     ngx_str_t                      body, *text;
     ngx_uint_t                     retry_after;
+    ngx_http_vidgen_ctx_t         *ctx;
     ngx_http_vidgen_error_t       *e;
     ngx_http_vidgen_error_info_t   none;
 
@@ -158,6 +160,12 @@ ngx_http_vidgen_send_error(ngx_http_request_t *r,
     e = &ngx_http_vidgen_errors[error];
     text = info->detail.len ? &info->detail : &e->text;
     retry_after = info->retry_after ? info->retry_after : e->retry_after;
+
+    ctx = ngx_http_vidgen_ctx(r, 1);
+
+    if (ctx && ctx->outcome.len == 0) {
+        ctx->outcome = e->code;
+    }
 
     if (retry_after
         && ngx_http_vidgen_add_retry_after(r, retry_after) != NGX_OK)

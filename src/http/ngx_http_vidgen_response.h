@@ -42,7 +42,7 @@ typedef enum {
 typedef struct {
     ngx_str_t                  detail;       /* instead of the sentence */
     ngx_str_t                  job_id;       /* added as a member if set */
-    ngx_str_t                  allow;        /* of NGX_HTTP_VIDGEN_WRONG_METHOD */
+    ngx_str_t                  allow;        /* of ..._WRONG_METHOD */
     ngx_uint_t                 retry_after;  /* seconds; 0: the table's */
 } ngx_http_vidgen_error_info_t;
 

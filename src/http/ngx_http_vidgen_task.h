@@ -57,6 +57,13 @@ void ngx_http_vidgen_task_answer(ngx_http_vidgen_task_t *task, ngx_int_t rc);
 /* The task forgets its request, which goes on or ends without it. */
 void ngx_http_vidgen_task_detach(ngx_http_vidgen_task_t *task);
 
+/*
+ * Nobody waits for the answer any more, as far as nginx knows: over HTTP/2 a
+ * client may have left a request that is still there.
+ */
+#define ngx_http_vidgen_task_gone(task)                                      \
+    ((task)->request == NULL || (task)->request->connection->error)
+
 /* Frees the task; the request, if still there, goes on without it. */
 void ngx_http_vidgen_task_destroy(ngx_http_vidgen_task_t *task);
 

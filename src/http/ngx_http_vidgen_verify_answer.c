@@ -110,10 +110,10 @@ ngx_http_vidgen_verify_dry_run(ngx_http_request_t *r,
 
     level = ctx->verified ? NGX_LOG_NOTICE : NGX_LOG_WARN;
 
-    ngx_log_error(level, r->connection->log, 0,
+    ngx_log_error(level, ngx_http_vidgen_event_log(r), 0,
                   "vidgen: dry run: passed on a webhook of provider \"%V\""
-                  " that would be answered: %V", &ctx->provider,
-                  &ctx->outcome);
+                  " that would be answered: %V, client: %V", &ctx->provider,
+                  &ctx->outcome, &r->connection->addr_text);
 
     return 1;
 }

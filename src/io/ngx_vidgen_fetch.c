@@ -10,11 +10,18 @@
 #define NGX_VIDGEN_FETCH_IDLE  32        /* connections that are kept */
 
 
+/*
+ * What is watched is a duplicate of libcurl's descriptor: some of its versions
+ * close a socket that is still connecting without a word, and its number may
+ * stand for another file by the time they say that it is to be forgotten.
+ */
 typedef struct {
     ngx_vidgen_watch_t           watch;
-    ngx_queue_t                  link;       /* of free ones */
+    ngx_queue_t                  link;       /* of used or of free ones */
     ngx_vidgen_fetch_t          *fetch;
-    curl_socket_t                fd;
+    curl_socket_t                fd;         /* libcurl's */
+    ngx_socket_t                 twin;
+    ngx_uint_t                   events;
 } ngx_vidgen_fetch_socket_t;
 
 
@@ -23,6 +30,9 @@ static int ngx_vidgen_fetch_watch(CURL *easy, curl_socket_t fd, int what,
     void *data, void *socket_data);
 static ngx_vidgen_fetch_socket_t *ngx_vidgen_fetch_socket(
     ngx_vidgen_fetch_t *fetch, curl_socket_t fd);
+static ngx_int_t ngx_vidgen_fetch_twin(ngx_vidgen_fetch_socket_t *sock,
+    curl_socket_t fd);
+static void ngx_vidgen_fetch_part(ngx_vidgen_fetch_socket_t *sock);
 static void ngx_vidgen_fetch_ready(ngx_vidgen_watch_t *watch,
     ngx_uint_t ready);
 static int ngx_vidgen_fetch_arm(CURLM *multi, long timeout_ms, void *data);
@@ -56,6 +66,7 @@ ngx_vidgen_fetch_create(ngx_cycle_t *cycle, ngx_str_t *ca_file)
     fetch->ident.fd = (ngx_socket_t) -1;
 
     ngx_queue_init(&fetch->requests);
+    ngx_queue_init(&fetch->used);
     ngx_queue_init(&fetch->free);
 
     fetch->timer.handler = ngx_vidgen_fetch_timer;
@@ -230,7 +241,7 @@ ngx_vidgen_fetch_watch(CURL *easy, curl_socket_t fd, int what, void *data,
     void *socket_data)
 {
     ngx_vidgen_fetch_t *fetch = data;
-    ngx_vidgen_fetch_socket_t *socket = socket_data;
+    ngx_vidgen_fetch_socket_t *sock = socket_data;
 
     ngx_uint_t  events;
 
@@ -238,25 +249,26 @@ ngx_vidgen_fetch_watch(CURL *easy, curl_socket_t fd, int what, void *data,
 
     if (what == CURL_POLL_REMOVE) {
 
-        if (socket) {
-            ngx_vidgen_watch_drop(&socket->watch);
+        if (sock) {
             curl_multi_assign(fetch->multi, fd, NULL);
-            ngx_queue_insert_head(&fetch->free, &socket->link);
+            ngx_vidgen_fetch_part(sock);
+            ngx_queue_remove(&sock->link);
+            ngx_queue_insert_head(&fetch->free, &sock->link);
         }
 
         return 0;
     }
 
-    if (socket == NULL) {
-        socket = ngx_vidgen_fetch_socket(fetch, fd);
+    if (sock == NULL) {
+        sock = ngx_vidgen_fetch_socket(fetch, fd);
 
         /* a socket that nobody watches ends by the request's timeout */
 
-        if (socket == NULL) {
+        if (sock == NULL) {
             return 0;
         }
 
-        curl_multi_assign(fetch->multi, fd, socket);
+        curl_multi_assign(fetch->multi, fd, sock);
     }
 
     events = 0;
@@ -269,7 +281,9 @@ ngx_vidgen_fetch_watch(CURL *easy, curl_socket_t fd, int what, void *data,
         events |= NGX_VIDGEN_WATCH_WRITE;
     }
 
-    (void) ngx_vidgen_watch_set(&socket->watch, fd, events);
+    sock->events = events;
+
+    (void) ngx_vidgen_watch_set(&sock->watch, sock->twin, events);
 
     return 0;
 }
@@ -279,37 +293,115 @@ static ngx_vidgen_fetch_socket_t *
 ngx_vidgen_fetch_socket(ngx_vidgen_fetch_t *fetch, curl_socket_t fd)
 {
     ngx_queue_t                *q;
-    ngx_vidgen_fetch_socket_t  *socket;
+    ngx_vidgen_fetch_socket_t  *sock;
 
     if (!ngx_queue_empty(&fetch->free)) {
         q = ngx_queue_head(&fetch->free);
         ngx_queue_remove(q);
 
-        socket = ngx_queue_data(q, ngx_vidgen_fetch_socket_t, link);
+        sock = ngx_queue_data(q, ngx_vidgen_fetch_socket_t, link);
 
     } else {
-        socket = ngx_pcalloc(fetch->pool, sizeof(ngx_vidgen_fetch_socket_t));
-        if (socket == NULL) {
+        sock = ngx_pcalloc(fetch->pool, sizeof(ngx_vidgen_fetch_socket_t));
+        if (sock == NULL) {
             return NULL;
         }
     }
 
-    socket->fetch = fetch;
-    socket->fd = fd;
-    socket->watch.handler = ngx_vidgen_fetch_ready;
-    socket->watch.data = socket;
-    socket->watch.log = fetch->log;
+    sock->fetch = fetch;
+    sock->fd = fd;
+    sock->watch.handler = ngx_vidgen_fetch_ready;
+    sock->watch.data = sock;
+    sock->watch.log = fetch->log;
 
-    return socket;
+    if (ngx_vidgen_fetch_twin(sock, fd) != NGX_OK) {
+        ngx_queue_insert_head(&fetch->free, &sock->link);
+        return NULL;
+    }
+
+    ngx_queue_insert_head(&fetch->used, &sock->link);
+
+    return sock;
+}
+
+
+static ngx_int_t
+ngx_vidgen_fetch_twin(ngx_vidgen_fetch_socket_t *sock, curl_socket_t fd)
+{
+    sock->twin = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+    if (sock->twin == (ngx_socket_t) -1) {
+        ngx_log_error(NGX_LOG_CRIT, sock->fetch->log, ngx_socket_errno,
+                      "vidgen: fcntl(F_DUPFD_CLOEXEC) failed");
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_vidgen_fetch_part(ngx_vidgen_fetch_socket_t *sock)
+{
+    ngx_vidgen_watch_drop(&sock->watch);
+
+    if (ngx_close_socket(sock->twin) == -1) {
+        ngx_log_error(NGX_LOG_ALERT, sock->fetch->log, ngx_socket_errno,
+                      "vidgen: " ngx_close_socket_n " failed");
+    }
+}
+
+
+/*
+ * A socket whose number is watched already takes the place of one that was
+ * closed without a word.  libcurl thinks that it has told us of the number.
+ */
+curl_socket_t
+ngx_vidgen_fetch_open(void *data, curlsocktype purpose,
+    struct curl_sockaddr *address)
+{
+    ngx_vidgen_fetch_t *fetch = data;
+
+    ngx_queue_t                *q;
+    curl_socket_t               fd;
+    ngx_vidgen_fetch_socket_t  *sock;
+
+    (void) purpose;
+
+    fd = ngx_socket(address->family, address->socktype, address->protocol);
+
+    if (fd == CURL_SOCKET_BAD) {
+        return fd;
+    }
+
+    for (q = ngx_queue_head(&fetch->used);
+         q != ngx_queue_sentinel(&fetch->used);
+         q = ngx_queue_next(q))
+    {
+        sock = ngx_queue_data(q, ngx_vidgen_fetch_socket_t, link);
+
+        if (sock->fd == fd) {
+            ngx_vidgen_fetch_part(sock);
+
+            if (ngx_vidgen_fetch_twin(sock, fd) == NGX_OK) {
+                (void) ngx_vidgen_watch_set(&sock->watch, sock->twin,
+                                            sock->events);
+            }
+
+            break;
+        }
+    }
+
+    return fd;
 }
 
 
 static void
 ngx_vidgen_fetch_ready(ngx_vidgen_watch_t *watch, ngx_uint_t ready)
 {
-    ngx_vidgen_fetch_socket_t *socket = watch->data;
+    ngx_vidgen_fetch_socket_t *sock = watch->data;
 
-    ngx_vidgen_fetch_act(socket->fetch, socket->fd,
+    ngx_vidgen_fetch_act(sock->fetch, sock->fd,
                          ready & NGX_VIDGEN_WATCH_WRITE ? CURL_CSELECT_OUT
                                                         : CURL_CSELECT_IN);
 }

@@ -152,6 +152,9 @@ ngx_vidgen_fetch_prepare(ngx_vidgen_fetch_request_t *request)
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, ngx_vidgen_fetch_on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, request);
 
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, ngx_vidgen_fetch_open);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, request->fetch);
+
     if (request->fresh) {
         curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
         curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);

@@ -18,12 +18,18 @@ struct ngx_vidgen_fetch_s {
     ngx_str_t                    ca_file;
     ngx_uint_t                   running;
     ngx_queue_t                  requests;   /* under way */
-    ngx_queue_t                  free;       /* watches without a socket */
+    ngx_queue_t                  used;       /* watches of sockets */
+    ngx_queue_t                  free;       /* without one */
     ngx_event_t                  timer;      /* libcurl's; cancelable */
 
     /* for the timer: a debug log reads ev->data as a connection */
     ngx_connection_t             ident;
 };
+
+
+/* ngx_vidgen_fetch.c: for CURLOPT_OPENSOCKETFUNCTION */
+curl_socket_t ngx_vidgen_fetch_open(void *data, curlsocktype purpose,
+    struct curl_sockaddr *address);
 
 
 /* ngx_vidgen_fetch_answer.c: one request and its answer */

@@ -39,6 +39,10 @@ ngx_vidgen_pg_connect_start(ngx_vidgen_pg_conn_t *conn)
     conn->addr = 0;
     conn->resolved = 0;
 
+    /* not closed any more, also if it fails at once */
+
+    conn->state = NGX_VIDGEN_PG_CONNECT;
+
     ngx_vidgen_pg_reason(conn, "no address");
 
     ngx_vidgen_pg_connect_next(conn);

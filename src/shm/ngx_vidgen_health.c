@@ -6,8 +6,8 @@
 
 
 #define NGX_VIDGEN_HEALTH_COOLDOWN  600      /* seconds at most */
-#define NGX_VIDGEN_HEALTH_ASK       10       /* seconds between probes that
-                                                live traffic asks for */
+#define NGX_VIDGEN_HEALTH_ASK       10000    /* ms between probes that live
+                                                traffic asks for */
 
 
 static void ngx_vidgen_health_ask(ngx_vidgen_health_record_t *record);
@@ -100,13 +100,10 @@ ngx_vidgen_health_signal(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
 
     if (copy.health.status != before) {
         copy.health.since = ngx_time();
-        copy.relay.changes++;
-    }
 
-    /* the row of a probe says it all */
-
-    if (probe) {
-        copy.relay.logged = copy.relay.changes;
+        if (!probe) {
+            ngx_vidgen_health_change(zone->sh, &copy);
+        }
     }
 
     /* within "degraded" the reason may be another one by now */
@@ -164,12 +161,12 @@ ngx_vidgen_health_judge(ngx_vidgen_health_record_t *record,
 static void
 ngx_vidgen_health_ask(ngx_vidgen_health_record_t *record)
 {
-    time_t  now;
+    int64_t  now;
 
-    now = ngx_time();
+    now = ngx_vidgen_relay_now();
 
     if (now - record->relay.asked >= NGX_VIDGEN_HEALTH_ASK
-        || record->relay.asked > now)
+        || record->relay.asked > now + NGX_VIDGEN_HEALTH_ASK)
     {
         record->relay.asked = now;
     }
@@ -194,10 +191,27 @@ ngx_vidgen_health_seed(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
         /* whether it was announced is for the database to say */
 
         copy.relay.alert.told = health->status == NGX_VIDGEN_DOWN;
+        copy.relay.alert.owed = !copy.relay.alert.told;
         copy.relay.alert.began = health->since;
 
         ngx_vidgen_health_store(zone, record, &copy);
     }
+
+    ngx_vidgen_zone_unlock(zone);
+}
+
+
+void
+ngx_vidgen_health_times(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
+    ngx_vidgen_health_times_t *times)
+{
+    ngx_vidgen_health_record_t   copy, *record;
+
+    ngx_vidgen_zone_lock(zone);
+
+    record = ngx_vidgen_health_open(zone->sh, provider, &copy);
+    copy.health.times = *times;
+    ngx_vidgen_health_store(zone, record, &copy);
 
     ngx_vidgen_zone_unlock(zone);
 }

@@ -75,6 +75,10 @@ ngx_uint_t ngx_vidgen_health_signal(ngx_vidgen_zone_t *zone,
 void ngx_vidgen_health_seed(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
     ngx_vidgen_health_t *health);
 
+/* What the last probe's parts took. */
+void ngx_vidgen_health_times(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
+    ngx_vidgen_health_times_t *times);
+
 /*
  * Whether the provider may be asked for a generation, whatever its cooldown.
  * NGX_OK: it is not down; NGX_AGAIN: it is, but nobody renewed that for two

@@ -25,6 +25,23 @@
                        "Requests to providers, by what became of them.")
 
 
+#define ngx_vidgen_probes(outcome)                                            \
+    ngx_vidgen_counter("vidgen_probes_total{outcome=\"" outcome "\"}",        \
+                       "Health probes of providers, by outcome.")
+
+#define ngx_vidgen_polls(outcome)                                             \
+    ngx_vidgen_counter("vidgen_polls_total{outcome=\"" outcome "\"}",         \
+                       "Polls of jobs, by outcome.")
+
+#define ngx_vidgen_alert_messages(outcome)                                    \
+    ngx_vidgen_counter("vidgen_alerts_total{outcome=\"" outcome "\"}",        \
+                       "Attempts to deliver an alert, by outcome.")
+
+#define ngx_vidgen_key_sets(outcome)                                          \
+    ngx_vidgen_counter("vidgen_key_sets_total{outcome=\"" outcome "\"}",      \
+                       "Fetches of providers' key sets, by outcome.")
+
+
 /* the samples of one family stand together and share type and help */
 
 ngx_vidgen_metric_t  ngx_vidgen_metrics[NGX_VIDGEN_METRICS] = {
@@ -74,7 +91,21 @@ ngx_vidgen_metric_t  ngx_vidgen_metrics[NGX_VIDGEN_METRICS] = {
     [NGX_VIDGEN_VERIFY_BAD_SIGNATURE] = ngx_vidgen_verified("bad_signature"),
     [NGX_VIDGEN_VERIFY_BAD_REQUEST] = ngx_vidgen_verified("bad_request"),
     [NGX_VIDGEN_VERIFY_UNAVAILABLE] = ngx_vidgen_verified("unavailable"),
-    [NGX_VIDGEN_VERIFY_DRY_RUN] = ngx_vidgen_verified("dry_run")
+    [NGX_VIDGEN_VERIFY_DRY_RUN] = ngx_vidgen_verified("dry_run"),
+
+    [NGX_VIDGEN_PROBE_PASSED] = ngx_vidgen_probes("passed"),
+    [NGX_VIDGEN_PROBE_FAILED] = ngx_vidgen_probes("failed"),
+    [NGX_VIDGEN_PROBE_CREDENTIALS] = ngx_vidgen_probes("credentials"),
+
+    [NGX_VIDGEN_POLL_ENDED] = ngx_vidgen_polls("ended"),
+    [NGX_VIDGEN_POLL_OPEN] = ngx_vidgen_polls("open"),
+    [NGX_VIDGEN_POLL_FAILED] = ngx_vidgen_polls("failed"),
+
+    [NGX_VIDGEN_ALERT_SENT] = ngx_vidgen_alert_messages("sent"),
+    [NGX_VIDGEN_ALERT_FAILED] = ngx_vidgen_alert_messages("failed"),
+
+    [NGX_VIDGEN_KEYS_FETCHED] = ngx_vidgen_key_sets("fetched"),
+    [NGX_VIDGEN_KEYS_FAILED] = ngx_vidgen_key_sets("failed")
 };
 
 

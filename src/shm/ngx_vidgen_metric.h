@@ -49,6 +49,17 @@ typedef enum {
     NGX_VIDGEN_VERIFY_BAD_REQUEST,
     NGX_VIDGEN_VERIFY_UNAVAILABLE,
     NGX_VIDGEN_VERIFY_DRY_RUN,           /* passed on by vidgen_dry_run */
+    /* the monitor's work */
+    NGX_VIDGEN_PROBE_PASSED,
+    NGX_VIDGEN_PROBE_FAILED,
+    NGX_VIDGEN_PROBE_CREDENTIALS,
+    NGX_VIDGEN_POLL_ENDED,               /* a result */
+    NGX_VIDGEN_POLL_OPEN,                /* an answer that is none */
+    NGX_VIDGEN_POLL_FAILED,              /* no answer to read */
+    NGX_VIDGEN_ALERT_SENT,
+    NGX_VIDGEN_ALERT_FAILED,
+    NGX_VIDGEN_KEYS_FETCHED,
+    NGX_VIDGEN_KEYS_FAILED,
     NGX_VIDGEN_METRICS
 } ngx_vidgen_metric_e;
 

@@ -44,7 +44,7 @@ ngx_vidgen_relay_missed(ngx_vidgen_zone_t *zone)
 
 void
 ngx_vidgen_relay_probes(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
-    time_t *asked, time_t *started)
+    int64_t *asked, int64_t *started)
 {
     ngx_vidgen_relay_record_t  relay;
 
@@ -63,7 +63,7 @@ ngx_vidgen_relay_probe(ngx_vidgen_zone_t *zone, ngx_str_t *provider)
     ngx_vidgen_zone_lock(zone);
 
     record = ngx_vidgen_health_open(zone->sh, provider, &copy);
-    copy.relay.started = ngx_time();
+    copy.relay.started = ngx_vidgen_relay_now();
     ngx_vidgen_health_store(zone, record, &copy);
 
     ngx_vidgen_zone_unlock(zone);
@@ -71,25 +71,31 @@ ngx_vidgen_relay_probe(ngx_vidgen_zone_t *zone, ngx_str_t *provider)
 
 
 ngx_uint_t
-ngx_vidgen_relay_changed(ngx_vidgen_zone_t *zone, ngx_str_t *provider)
+ngx_vidgen_relay_changed(ngx_vidgen_zone_t *zone,
+    ngx_vidgen_relay_change_t *change)
 {
-    ngx_uint_t                   changed;
-    ngx_vidgen_health_record_t   copy, *record;
+    ngx_uint_t             n;
+    ngx_vidgen_zone_sh_t  *sh;
+
+    sh = zone->sh;
 
     ngx_vidgen_zone_lock(zone);
 
-    record = ngx_vidgen_health_find(zone->sh, provider);
-    changed = record && record->relay.logged != record->relay.changes;
+    n = sh->changes - sh->noted;
 
-    if (changed) {
-        copy = *record;
-        copy.relay.logged = copy.relay.changes;
-        ngx_vidgen_health_store(zone, record, &copy);
+    if (n > NGX_VIDGEN_RELAY_CHANGES) {
+        n = NGX_VIDGEN_RELAY_CHANGES;
+        sh->noted = sh->changes - n;
+    }
+
+    if (n) {
+        *change = sh->change[sh->noted % NGX_VIDGEN_RELAY_CHANGES];
+        sh->noted++;
     }
 
     ngx_vidgen_zone_unlock(zone);
 
-    return changed;
+    return n > 0;
 }
 
 
@@ -185,4 +191,15 @@ ngx_vidgen_relay_read(ngx_vidgen_zone_t *zone, ngx_str_t *name,
     }
 
     ngx_vidgen_zone_unlock(zone);
+}
+
+
+int64_t
+ngx_vidgen_relay_now(void)
+{
+    ngx_time_t  *now;
+
+    now = ngx_timeofday();
+
+    return (int64_t) now->sec * 1000 + now->msec;
 }

@@ -14,6 +14,18 @@
 
 #define NGX_VIDGEN_RELAY_SILENT  3       /* seconds without a beat */
 
+#define NGX_VIDGEN_RELAY_CHANGES  32     /* kept until they are noted */
+
+/* a status that came by live traffic */
+typedef struct {
+    u_char                 len;
+    u_char                 name[63];
+    ngx_uint_t             status;       /* ngx_vidgen_health_e */
+    ngx_uint_t             failures;
+    ngx_uint_t             response_time_ms;
+    int64_t                when_ms;      /* since the epoch */
+} ngx_vidgen_relay_change_t;
+
 /* what this machine has said of a provider's outage, and what it owes */
 typedef struct {
     time_t                 said;         /* the last outage; 0: never */
@@ -25,6 +37,9 @@ typedef struct {
 } ngx_vidgen_relay_alert_t;
 
 
+/* ms since the epoch, as of this round of the event loop */
+int64_t ngx_vidgen_relay_now(void);
+
 /* the monitor is alive */
 void ngx_vidgen_relay_beat(ngx_vidgen_zone_t *zone);
 
@@ -34,19 +49,22 @@ time_t ngx_vidgen_relay_age(ngx_vidgen_zone_t *zone);
 /* 1: it is silent for too long, and nobody has reported this silence yet */
 ngx_uint_t ngx_vidgen_relay_missed(ngx_vidgen_zone_t *zone);
 
-/* When a probe was last asked for, and when one was last started; 0: never */
+/*
+ * When a probe was last asked for, and when one was last started, in ms since
+ * the epoch; 0: never.
+ */
 void ngx_vidgen_relay_probes(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
-    time_t *asked, time_t *started);
+    int64_t *asked, int64_t *started);
 
 /* A probe starts. */
 void ngx_vidgen_relay_probe(ngx_vidgen_zone_t *zone, ngx_str_t *provider);
 
 /*
- * 1: the status has changed, other than by a probe, since this was last
- * asked; only one process is told so.
+ * Takes the oldest change that was not taken yet; 0: there is none.  Where
+ * there were too many, the oldest are lost.
  */
 ngx_uint_t ngx_vidgen_relay_changed(ngx_vidgen_zone_t *zone,
-    ngx_str_t *provider);
+    ngx_vidgen_relay_change_t *change);
 
 /* The provider's key set on the disk is another one now. */
 void ngx_vidgen_relay_keys_new(ngx_vidgen_zone_t *zone, ngx_str_t *provider);

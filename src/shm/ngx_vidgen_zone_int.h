@@ -21,10 +21,9 @@
 
 /* what the workers and the monitor tell one another about a provider */
 typedef struct {
-    uint32_t                     changes;    /* of the status */
-    uint32_t                     logged;     /* of those */
-    time_t                       asked;      /* somebody wants a probe */
-    time_t                       started;    /* the last probe */
+    int64_t                      asked;      /* ms since the epoch: somebody
+                                                wants a probe */
+    int64_t                      started;    /* the last probe */
     time_t                       keys_asked; /* somebody wants the key set */
     uint32_t                     keys;       /* version of the key set */
     ngx_vidgen_relay_alert_t     alert;
@@ -52,6 +51,9 @@ typedef struct {
     u_char                       system[31];
     time_t                       beat;       /* of the monitor; 0: none yet */
     ngx_atomic_t                 missed;     /* its silence was reported */
+    ngx_uint_t                   changes;    /* by live traffic, ever */
+    ngx_uint_t                   noted;      /* of those */
+    ngx_vidgen_relay_change_t    change[NGX_VIDGEN_RELAY_CHANGES];
     ngx_atomic_t                 metrics[NGX_VIDGEN_METRICS];
 } ngx_vidgen_zone_sh_t;
 
@@ -95,6 +97,10 @@ ngx_vidgen_health_record_t *ngx_vidgen_health_open(ngx_vidgen_zone_sh_t *sh,
 /* record may be NULL: nothing is stored */
 void ngx_vidgen_health_store(ngx_vidgen_zone_t *zone,
     ngx_vidgen_health_record_t *record, ngx_vidgen_health_record_t *copy);
+
+/* Keeps what live traffic has made of a provider for the monitor. */
+void ngx_vidgen_health_change(ngx_vidgen_zone_sh_t *sh,
+    ngx_vidgen_health_record_t *copy);
 
 
 #endif /* _NGX_VIDGEN_ZONE_INT_H_INCLUDED_ */

@@ -13,6 +13,7 @@ use strict;
 use warnings;
 
 use Exporter qw(import);
+use File::Temp ();
 use IO::Socket::INET;
 use JSON::PP;
 use Time::HiRes qw(time);
@@ -132,7 +133,12 @@ sub http2 {
     my @command = ('curl', '-sS', '-i', '--http2-prior-knowledge', '-m',
         _timeout(%opt), '-X', $method,
         map { ('-H', "$_: $headers->{$_}") } sort keys %{ $headers // {} });
-    push @command, '--data-binary', $body if defined $body;
+    my $file = File::Temp->new;         # a command line has its limits
+    if (defined $body) {
+        print $file $body;
+        close $file;
+        push @command, '--data-binary', "\@$file";
+    }
 
     my $began = time;
     open my $out, '-|', @command, $url or die "curl: $!";
@@ -140,8 +146,8 @@ sub http2 {
     local $?;
     close $out;
 
-    return _complete(VidgenTest::Http::Message::take_response(\$text, 1),
-        $began);
+    my $answer = VidgenTest::Http::Message::take_response(\$text, 1);
+    return _complete($answer, $began);
 }
 
 

@@ -17,9 +17,11 @@ package VidgenTest::Nginx;
 #   get($nginx->url('/'));
 #
 # Placeholders: %%GLOBALS%% loads the module and names the logs, %%HTTP%% the
-# access log and the folders for temporary files; %%PORT%% is a free port, and
-# so is each %%PORT_NAME%%; %%PREFIX%% is the folder, %%ROOT%% the top of the
-# tree, %%PROVIDERS%% its provider definitions; others come from vars.
+# access log and the folders for temporary files and for the monitor's state;
+# where the configuration has no "vidgen_monitor" it also turns the monitor
+# off, so that providers are asked by what is tested only.  %%PORT%% is a free
+# port, and so is each %%PORT_NAME%%; %%PREFIX%% is the folder, %%ROOT%% the top
+# of the tree, %%PROVIDERS%% its provider definitions; others come from vars.
 #
 # When the test ends, each nginx is told to quit gracefully, and the test
 # fails if it does not, crashed, logged an [alert] or [emerg] that the test
@@ -49,7 +51,8 @@ END {
 
 # Options: config, vars, env, files (names and texts of further files in the
 # folder), module (0: is not loaded), daemon (1: runs detached as upgrade()
-# needs it), log (level of the error log: info).
+# needs it), single (1: there is no master process), log (level of the error
+# log: info).
 sub new {
     my ($class, %opt) = @_;
 
@@ -98,6 +101,7 @@ sub url {
 # Writes a configuration; ports stay as they were.
 sub configure {
     my ($self, $config) = @_;
+    $self->{monitor} = $config =~ /\bvidgen_monitor\b/;
     $self->write_file('nginx.conf', $config);
 }
 
@@ -126,7 +130,8 @@ sub start {
         return -1 if !$self->{daemon} && reap($self->{pid}, -1);
         my $pid = $self->_pid_file or return 0;
         $self->{pid} = $pid if $self->{daemon};
-        return $pid == $self->{pid} && $self->workers > 0;
+        return $pid == $self->{pid}
+            && ($self->{single} || $self->workers > 0);
     };
 
     return $self if $running && $running == 1;
@@ -282,6 +287,7 @@ sub complaints {
     push @found, grep { $_ } map { slurp($_) }
         glob "$self->{prefix}/valgrind/*";
     push @found, $self->_leaked_secrets($log . $self->access_log);
+    push @found, grep { /vidgen:.*\btoken=\w/ } split /\n/, $log;
     return @found;
 }
 
@@ -435,6 +441,8 @@ sub _http {
     my $prefix = $self->{prefix};
     my @temp = map { "${_}_temp_path $prefix/$_;" } qw(client_body proxy
         fastcgi uwsgi scgi);
+    push @temp, "vidgen_state_path $prefix/state;" if $self->{module};
+    push @temp, 'vidgen_monitor off;' if $self->{module} && !$self->{monitor};
     return join "\n", "access_log $prefix/access.log;", @temp;
 }
 

@@ -75,12 +75,19 @@ sub answer { my ($self, @a) = @_; $self->call(answer => { @a }) }
 sub next   { my ($self, @a) = @_; $self->call(next => { @a }) }
 sub on     { my ($self, $re, @a) = @_; $self->call(on => "$re", { @a }) }
 
+# One answer after the other ({ }, ...) for such requests; the last one stays.
+sub script { my ($self, $re, @a) = @_; $self->call(script => "$re", [@a]) }
+
 # Lets the answers go that wait, and returns how many there were.
 sub release { $_[0]->call('release') }
 
 # Back to the beginning: default answers, nothing recorded; but no id is given
 # twice.
 sub forget { $_[0]->call('forget') }
+
+
+# The requests so far only.
+sub forget_requests { $_[0]->call('forget_requests') }
 
 
 # All requests so far, oldest first: { method, uri, headers (lower-case names),
@@ -166,11 +173,14 @@ sub do_answer   { my ($self, $a) = @_; $self->{default} = $a; 1 }
 sub do_next     { my ($self, $a) = @_; push @{ $self->{next} }, $a; 1 }
 sub do_on       { my ($self, $re, $a) = @_;
                   unshift @{ $self->{on} }, [qr/$re/, $a]; 1 }
+sub do_script   { my ($self, $re, $answers) = @_;
+                  unshift @{ $self->{on} }, [qr/$re/, @$answers]; 1 }
 sub do_release  { my ($self) = @_;
                   my @all = splice @{ $self->{waiting} };
                   $self->_answer(@$_) for @all;
                   return scalar @all }
 sub do_requests { $_[0]{requests} }
+sub do_forget_requests { $_[0]{requests} = []; 1 }
 sub do_webhooks { $_[0]{webhooks} }
 sub do_webhook  { my ($self, $url, $args) = @_;
                   $self->_send_webhook($url, $args); 1 }
@@ -227,8 +237,8 @@ sub _choose {
     return shift @{ $self->{next} } if @{ $self->{next} };
 
     for my $rule (@{ $self->{on} }) {
-        my ($pattern, $answer) = @$rule;
-        return $answer if "$request->{method} $request->{uri}" =~ $pattern;
+        next unless "$request->{method} $request->{uri}" =~ $rule->[0];
+        return @$rule > 2 ? splice @$rule, 1, 1 : $rule->[1];
     }
 
     return $self->{default};

@@ -37,7 +37,7 @@ my %signature = (
         [job => 'uuid'], [attempt => 'uuid'], [state => 'text', 'unknown'],
         [http_status => 'integer'], [reason => 'text', 'timeout'],
         [error => 'text'], [next => 'uuid'], [provider => 'text', 'b'],
-        [lease_ms => 'integer', 70000],
+        [lease_ms => 'integer', 70000], [max_jobs => 'integer'],
     ],
     submitted => [
         [job => 'uuid'], [attempt => 'uuid'], [provider_job_id => 'text'],
@@ -107,13 +107,17 @@ sub finish {
     my ($self, %opt) = @_;
 
     $self->{text} //= '';
-    while ($self->{text} !~ /\x02([^\x03]*)\x03([^\x04]*)\x04\d+\n/s) {
+    my ($rows, $state, $message);
+    until (defined $state) {
+        if ($self->{text}
+            =~ s/^([^\x02]*)\x02([^\x03]*)\x03([^\x04]*)\x04\d+\n//)
+        {
+            ($rows, $state, $message) = ($1, $2, $3);
+            last;
+        }
         sysread $self->{out}, $self->{text}, 65536, length $self->{text}
             or die "psql has gone: $self->{text}";
     }
-
-    my ($rows, $state, $message) = ($`, $1, $2);
-    $self->{text} = $';
 
     if ($state ne '00000') {
         die "$state: $message\n" unless $opt{state};
@@ -211,7 +215,7 @@ sub balance {
 # A row of a table as a hash, by id or by another condition.
 sub row {
     my ($self, $table, $where) = @_;
-    $where = "id = '" . id($where) . "'" unless $where =~ /[ =]/;
+    $where = "id = '" . id($where) . "'" unless $where =~ /=/;
     my $rows = $self->query("SELECT row_to_json(x) FROM $table x WHERE $where");
     return @$rows ? decode($rows->[0][0]) : undef;
 }
@@ -281,7 +285,8 @@ sub check {
                    (SELECT FROM vidgen.attempts a
                      WHERE a.job_id = j.id AND a.state = 'completed'
                        AND NOT a.late AND a.provider = j.provider_name
-                       AND a.provider_job_id = j.provider_job_id
+                       AND coalesce(a.provider_job_id = j.provider_job_id,
+                                    j.provider_job_id IS NULL)
                        AND a.video_url IS NOT DISTINCT FROM j.video_url)},
     );
 

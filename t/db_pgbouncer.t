@@ -1,0 +1,133 @@
+#!/usr/bin/perl
+
+# Behind PgBouncer in transaction mode, where each call may run on another
+# server connection: no prepared statements, the same results.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+
+use Test::More tests => 9;
+
+use VidgenTest::Books qw(customer wrong_books);
+use VidgenTest::Http qw(get many post);
+use VidgenTest::Nginx;
+use VidgenTest::Postgres;
+use VidgenTest::Provider;
+use VidgenTest::Util qw(free_port reap slurp spawn spew wait_for);
+
+my $pg = VidgenTest::Postgres->new(fsync => 0,
+    settings => { log_statement => 'all' });
+my $provider = VidgenTest::Provider->new;
+
+# two server connections for four of nginx
+
+my $port = free_port();
+my $folder = $pg->dir . '/pgbouncer';
+mkdir $folder;
+chown((stat $pg->dir)[4, 5], $folder);
+spew("$folder/users", qq("edge" "edge"\n));
+spew("$folder/ini", <<"EOT");
+[databases]
+postgres = host=127.0.0.1 port=@{[$pg->port]} dbname=postgres
+
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = $port
+unix_socket_dir =
+auth_type = plain
+auth_file = $folder/users
+pool_mode = transaction
+default_pool_size = 2
+server_round_robin = 1
+logfile = $folder/log
+EOT
+
+my @as_user = $> == 0 ? ('-u', (getpwuid((stat $pg->dir)[4]))[0]) : ();
+my ($binary) = grep { -x } '/usr/sbin/pgbouncer',
+    map { "$_/pgbouncer" } split /:/, $ENV{PATH};
+my $bouncer = spawn([$binary // die("no pgbouncer\n"), @as_user,
+    "$folder/ini"]);
+
+END {
+    if ($bouncer) {
+        local $?;
+        kill 'TERM', $bouncer;
+        reap($bouncer);
+    }
+}
+
+wait_for { (slurp("$folder/log") // '') =~ /process up/ }
+    or die 'pgbouncer: ' . (slurp("$folder/log") // '');
+
+my $nginx = VidgenTest::Nginx->new(
+    vars => { DBPORT => $port },
+    env  => {
+        FAL_BASE_URL       => $provider->url,
+        FAL_API_KEY        => 'test-api-key',
+        FAL_WEBHOOK_SECRET => $provider->secret,
+    },
+    config => <<'EOT')->start;
+%%GLOBALS%%
+
+worker_processes 2;
+
+events { }
+
+http {
+    %%HTTP%%
+
+    vidgen_database "host=127.0.0.1 port=%%DBPORT%% user=edge password=edge
+                     dbname=postgres";
+    include         %%PROVIDERS%%/fal.conf;
+
+    server {
+        listen 127.0.0.1:%%PORT%%;
+
+        vidgen_webhook_url            https://example.com/hook;
+        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
+        include                       %%PROVIDERS%%/vidgen_pass.conf;
+
+        location = /generate-video { vidgen_generate; }
+        location = /video-webhook { vidgen_webhook; }
+        location /jobs/ { vidgen_job; }
+    }
+}
+EOT
+
+sub statuses {
+    my %count;
+    $count{ $_->{status} }++ for @_;
+    return join ' ', map { "$_: $count{$_}" } sort keys %count;
+}
+
+my $user = customer($pg, 1000);
+my @generate = ('POST', $nginx->url('/generate-video'), {},
+    qq({"user_id":"$user","model_id":"m","prompt":"p"}));
+
+is(statuses(many(100, @generate)), '200: 100', '100 generations');
+
+$provider->next(status => 401) for 1 .. 10;
+is(statuses(many(10, @generate)), '502: 10', 'ten refused ones');
+
+my @webhooks = map { ['POST', $nginx->url('/video-webhook'),
+    $provider->signed_webhook(id => $_->{id}, status =>
+        $_->{id} =~ /0$/ ? 'failed' : 'completed')] }
+    grep { $_->{id} } @{ $provider->requests };
+is(statuses(many(@webhooks, @webhooks)), '200: 200',
+    'their webhooks, each twice');
+
+is_deeply($pg->query('SELECT status, count(*) FROM video_jobs
+    GROUP BY status ORDER BY status'),
+    [['completed', 90], ['failed', 20]], 'what became of them');
+my $job = $pg->value("SELECT id FROM video_jobs WHERE status = 'failed'");
+is(get($nginx->url("/jobs/$job"))->{json}{status}, 'failed',
+    'which can be read');
+
+is($pg->value("SELECT count(*) FROM pg_stat_activity
+    WHERE usename = 'edge'"), 2, 'over two server connections');
+unlike($pg->log, qr/execute vidgen_/, 'no statement was prepared');
+unlike($pg->log, qr/ERROR|FATAL/, 'no error at the server');
+is_deeply([wrong_books($pg)], [], 'the books are right');

@@ -1,0 +1,135 @@
+#!/usr/bin/perl
+
+# providers/pika-fal.conf against a stand-in that answers as fal.ai's queue is
+# documented.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+
+use Digest::SHA qw(sha256_hex);
+use Test::More tests => 12;
+
+use VidgenTest::Books qw(wrong_books);
+use VidgenTest::Ed25519;
+use VidgenTest::Nginx;
+use VidgenTest::Postgres;
+use VidgenTest::Provider;
+use VidgenTest::Util qw(wait_for);
+use VidgenTest::Wire qw(definition);
+
+my $pg = VidgenTest::Postgres->new(fsync => 0);
+my $provider = VidgenTest::Provider->new;
+my $key = VidgenTest::Ed25519->new;
+
+$provider->on('^GET /.well-known/jwks.json$', body => { keys => [$key->jwk] });
+
+my $nginx = VidgenTest::Nginx->new(
+    vars  => { DB => $pg->edge_conninfo },
+    env   => {
+        FAL_QUEUE_BASE_URL => $provider->url,
+        FAL_API_KEY        => 'fal-api-key',
+        VIDGEN_SECRET      => 'test-token-secret',
+    },
+    files => { 'pika-fal.conf' => definition('pika-fal',
+        'https://rest.fal.ai' => $provider->url,
+        'https://api.fal.ai'  => $provider->url) },
+    config => <<'EOT')->start;
+%%GLOBALS%%
+
+events { }
+
+http {
+    %%HTTP%%
+
+    vidgen_database  "%%DB%%";
+    vidgen_secret    env:VIDGEN_SECRET;
+    vidgen_monitor   poll=100ms;
+    include          %%PREFIX%%/pika-fal.conf;
+
+    server {
+        listen 127.0.0.1:%%PORT%%;
+
+        vidgen_webhook_url            https://hooks.test/video-webhook;
+        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
+        include                       %%PROVIDERS%%/vidgen_pass.conf;
+
+        location = /generate-video { vidgen_generate; }
+        location = /video-webhook  { vidgen_webhook; }
+    }
+}
+EOT
+
+my $wire = VidgenTest::Wire->new(pg => $pg, nginx => $nginx,
+    provider => $provider);
+my $authorization = 'authorization: Key fal-api-key';
+
+# submit
+
+my $order = accepted('q-1');
+is($order->{sent}, 'POST /fal-ai/pika/v2.2/text-to-video?fal_webhook=WEBHOOK '
+    . '{"prompt":"a cat","duration":10,"aspect_ratio":"1:1",'
+    . '"resolution":"720p"}', 'what is asked');
+is($wire->headers($order->{request}), $authorization, 'with these headers');
+ok($wire->is_url($order, 'pika-fal'), 'the webhook\'s URL');
+is($wire->job($order), 'queued q-1 - -', 'the job');
+
+# webhook
+
+my $ok = '{"request_id":"q-1","status":"OK","payload":{"video":{"url":'
+    . '"https://v3.fal.media/1.mp4"}}}';
+ok(wait_for { hook($order, $ok)->{status} == 200 }, 'OK');
+is($wire->job($order), 'completed q-1 https://v3.fal.media/1.mp4 -',
+    'the job');
+
+$order = accepted('q-2');
+hook($order, '{"request_id":"q-2","status":"ERROR","payload":{"detail":'
+    . '"Queue is full"}}');
+is($wire->job($order), 'failed q-2 - Queue is full', 'ERROR');
+
+# poll
+
+$order = accepted('q-3');
+$provider->on('^GET /fal-ai/pika/requests/q-3$',
+    body => '{"video":{"url":"https://v3.fal.media/3.mp4"}}');
+my $poll = $wire->poll($order, 'GET /fal-ai/pika/requests/q-3/status',
+    body => '{"status":"COMPLETED","request_id":"q-3"}');
+is($wire->headers($poll // {}), $authorization, 'a poll');
+is($wire->job_in($order, 'completed'),
+    'completed q-3 https://v3.fal.media/3.mp4 -', 'completed');
+
+# a URL that leads elsewhere is not followed with our key
+
+my $elsewhere = VidgenTest::Provider->new;
+$order = $wire->order({ model_id => 'model-1', prompt => 'a cat' },
+    body => '{"request_id":"q-4","status_url":"' . $elsewhere->url . '/4"}');
+$pg->query('UPDATE vidgen.attempts SET due = now()'
+    . " WHERE id = '$order->{attempt}'");
+ok($nginx->wait_log(qr/vidgen: job "$order->{job}" cannot be polled/),
+    'a status URL of another host');
+is_deeply($elsewhere->requests, [], 'is not asked for');
+
+is_deeply([wrong_books($pg)], [], 'the books are right');
+
+
+sub accepted {
+    my ($id) = @_;
+    my $url = $provider->url . "/fal-ai/pika/requests/$id";
+    return $wire->order({ model_id => 'model-1', prompt => 'a cat',
+        duration => 10, aspect_ratio => '1:1' }, body => qq({"request_id":)
+        . qq("$id","response_url":"$url","status_url":"$url/status"}));
+}
+
+sub hook {
+    my ($order, $body) = @_;
+    my ($id, $user, $time) = ('a-1', 'user-1', time);
+    return $wire->hook($order, {
+        'X-Fal-Webhook-Request-Id' => $id,
+        'X-Fal-Webhook-User-Id'    => $user,
+        'X-Fal-Webhook-Timestamp'  => $time,
+        'X-Fal-Webhook-Signature'  => unpack('H*', $key->sign(
+            join "\n", $id, $user, $time, sha256_hex($body))),
+    }, $body);
+}
