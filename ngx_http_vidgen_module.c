@@ -2,6 +2,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "core/ngx_vidgen_route.h"
+#include "http/ngx_http_vidgen_attempt_filter.h"
 #include "http/ngx_http_vidgen_closer.h"
 #include "http/ngx_http_vidgen_conf.h"
 #include "http/ngx_http_vidgen_conf_provider.h"
@@ -216,6 +217,10 @@ ngx_http_vidgen_postconfiguration(ngx_conf_t *cf)
     if (mcf->monitor.enabled && mcf->providers.nelts
         && ngx_vidgen_monitor_add(cf, &mcf->monitor) != NGX_OK)
     {
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_vidgen_attempt_filter_init(cf) != NGX_OK) {
         return NGX_ERROR;
     }
 

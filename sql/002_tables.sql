@@ -148,35 +148,49 @@ BEGIN
 END $$;
 
 
--- Columns that older tables have not.  A job of before has no created_at.
+-- Columns that older tables have not.  A job of before has no created_at.  What
+-- is there is not locked, so that all this may run again while it is in use.
 
-ALTER TABLE video_jobs
-    ADD COLUMN IF NOT EXISTS provider_name text,
-    ADD COLUMN IF NOT EXISTS provider_job_id text,
-    ADD COLUMN IF NOT EXISTS credits_used integer NOT NULL DEFAULT 1,
-    ADD COLUMN IF NOT EXISTS provider_attempts integer DEFAULT 1,
-    ADD COLUMN IF NOT EXISTS failover_reason text,
-    ADD COLUMN IF NOT EXISTS video_url text,
-    ADD COLUMN IF NOT EXISTS error_message text,
-    ADD COLUMN IF NOT EXISTS created_at timestamptz,
-    ADD COLUMN IF NOT EXISTS completed_at timestamptz;
-
-ALTER TABLE idempotency_log
-    ADD COLUMN IF NOT EXISTS response jsonb,
-    ADD COLUMN IF NOT EXISTS created_at timestamptz DEFAULT now(),
-    ADD COLUMN IF NOT EXISTS fingerprint text,
-    ADD COLUMN IF NOT EXISTS job_id uuid,
-    ADD COLUMN IF NOT EXISTS http_status integer,
-    ADD COLUMN IF NOT EXISTS ttl interval,
-    ADD COLUMN IF NOT EXISTS expires_at timestamptz;
-
-ALTER TABLE models
-    ADD COLUMN IF NOT EXISTS provider text,
-    ADD COLUMN IF NOT EXISTS credits_per_generation integer NOT NULL DEFAULT 1,
-    ADD COLUMN IF NOT EXISTS providers text[];
-
-ALTER TABLE provider_health_log
-    ADD COLUMN IF NOT EXISTS consecutive_failures integer DEFAULT 0;
+DO $$
+DECLARE
+    r  record;
+BEGIN
+    FOR r IN
+        SELECT w.*
+          FROM (VALUES
+                    ('video_jobs', 'provider_name', 'text'),
+                    ('video_jobs', 'provider_job_id', 'text'),
+                    ('video_jobs', 'credits_used',
+                     'integer NOT NULL DEFAULT 1'),
+                    ('video_jobs', 'provider_attempts', 'integer DEFAULT 1'),
+                    ('video_jobs', 'failover_reason', 'text'),
+                    ('video_jobs', 'video_url', 'text'),
+                    ('video_jobs', 'error_message', 'text'),
+                    ('video_jobs', 'created_at', 'timestamptz'),
+                    ('video_jobs', 'completed_at', 'timestamptz'),
+                    ('idempotency_log', 'response', 'jsonb'),
+                    ('idempotency_log', 'created_at',
+                     'timestamptz DEFAULT now()'),
+                    ('idempotency_log', 'fingerprint', 'text'),
+                    ('idempotency_log', 'job_id', 'uuid'),
+                    ('idempotency_log', 'http_status', 'integer'),
+                    ('idempotency_log', 'ttl', 'interval'),
+                    ('idempotency_log', 'expires_at', 'timestamptz'),
+                    ('models', 'provider', 'text'),
+                    ('models', 'credits_per_generation',
+                     'integer NOT NULL DEFAULT 1'),
+                    ('models', 'providers', 'text[]'),
+                    ('provider_health_log', 'consecutive_failures',
+                     'integer DEFAULT 0')
+               ) AS w (tab, col, definition)
+         WHERE NOT EXISTS (SELECT FROM pg_attribute a
+                            WHERE a.attrelid = to_regclass(w.tab)
+                              AND a.attname = w.col AND NOT a.attisdropped)
+    LOOP
+        EXECUTE format('ALTER TABLE %I ADD COLUMN %I %s', r.tab, r.col,
+                       r.definition);
+    END LOOP;
+END $$;
 
 
 -- What is not known yet has to be NULL; created_at tells when; a job is
@@ -221,32 +235,43 @@ BEGIN
 END $$;
 
 
--- A job by its provider's id, for jobs that others made; the key of a job's
--- generation; what has expired.
+-- A job by its provider's id, for jobs that others made (building it keeps
+-- writers waiting: on a large table, make one before, CONCURRENTLY); the key
+-- of a job's generation; what has expired; health and moves.
 
 DO $$
+DECLARE
+    r  record;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_index i JOIN pg_attribute a
-                       ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-                    WHERE i.indrelid = 'video_jobs'::regclass AND i.indisvalid
-                      AND a.attname = 'provider_job_id'
-                      AND i.indpred IS NULL)
-    THEN
-        CREATE INDEX vidgen_video_jobs_provider_job_id
-            ON video_jobs (provider_job_id);
-    END IF;
+    FOR r IN
+        SELECT w.*
+          FROM (VALUES
+                    ('vidgen_video_jobs_provider_job_id',
+                     'video_jobs (provider_job_id)'),
+                    ('vidgen_idempotency_log_job_id',
+                     'idempotency_log (job_id) WHERE job_id IS NOT NULL'),
+                    ('vidgen_idempotency_log_expires_at',
+                     'idempotency_log (expires_at)'
+                     ' WHERE expires_at IS NOT NULL'),
+                    ('idx_provider_health_recent',
+                     'provider_health_log (provider_name, checked_at DESC)'),
+                    ('vidgen_provider_health_log_checked_at',
+                     'provider_health_log (checked_at)'),
+                    ('vidgen_provider_failover_log_job_id',
+                     'provider_failover_log (job_id)')
+               ) AS w (index, definition)
+         WHERE to_regclass(w.index) IS NULL
+           AND NOT (w.definition = 'video_jobs (provider_job_id)'
+                    AND EXISTS
+                        (SELECT FROM pg_index i JOIN pg_attribute a
+                             ON a.attrelid = i.indrelid
+                                AND a.attnum = i.indkey[0]
+                          WHERE i.indrelid = 'video_jobs'::regclass
+                            AND i.indisvalid AND i.indpred IS NULL
+                            AND a.attname = 'provider_job_id'))
+    LOOP
+        EXECUTE format('CREATE INDEX %I ON %s', r.index, r.definition);
+    END LOOP;
 END $$;
-
-CREATE INDEX IF NOT EXISTS vidgen_idempotency_log_job_id
-    ON idempotency_log (job_id) WHERE job_id IS NOT NULL;
-CREATE INDEX IF NOT EXISTS vidgen_idempotency_log_expires_at
-    ON idempotency_log (expires_at) WHERE expires_at IS NOT NULL;
-
-CREATE INDEX IF NOT EXISTS idx_provider_health_recent
-    ON provider_health_log (provider_name, checked_at DESC);
-CREATE INDEX IF NOT EXISTS vidgen_provider_health_log_checked_at
-    ON provider_health_log (checked_at);
-CREATE INDEX IF NOT EXISTS vidgen_provider_failover_log_job_id
-    ON provider_failover_log (job_id);
 
 COMMIT;

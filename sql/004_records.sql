@@ -57,16 +57,6 @@ CREATE TABLE IF NOT EXISTS vidgen.attempts (
     CONSTRAINT attempts_late_check CHECK (NOT late OR state = 'completed')
 );
 
--- Without an id yet; accepted and silent; to be polled.  Since these depend on
--- the state, an update of it can never be HOT, and no room is left for it.
-
-CREATE INDEX IF NOT EXISTS attempts_unidentified
-    ON vidgen.attempts (provider, since) WHERE state IN ('sending', 'unknown');
-CREATE INDEX IF NOT EXISTS attempts_accepted
-    ON vidgen.attempts (provider, since) WHERE state = 'accepted';
-CREATE INDEX IF NOT EXISTS attempts_due
-    ON vidgen.attempts (due) WHERE state = 'accepted' AND due IS NOT NULL;
-
 
 -- The ledger: one hold of a job, and one refund of the same amount exactly
 -- when the job is failed.  A job that costs nothing has no rows.  refund_due:
@@ -82,9 +72,6 @@ CREATE TABLE IF NOT EXISTS vidgen.ledger (
 
     PRIMARY KEY (job_id, entry)
 );
-
-CREATE INDEX IF NOT EXISTS ledger_refund_due
-    ON vidgen.ledger (user_id) WHERE refund_due;
 
 
 -- Results for attempts that are not known by their provider's id yet.
@@ -107,10 +94,6 @@ CREATE TABLE IF NOT EXISTS vidgen.parked (
     UNIQUE (provider, provider_job_id, status)
 );
 
-CREATE INDEX IF NOT EXISTS parked_received ON vidgen.parked (received);
-CREATE INDEX IF NOT EXISTS parked_orphans
-    ON vidgen.parked (id) WHERE adopted IS NULL;
-
 
 -- One row for each outage that is announced.
 
@@ -121,5 +104,35 @@ CREATE TABLE IF NOT EXISTS vidgen.alerts (
     announced  timestamptz,
     lease      timestamptz
 );
+
+
+-- What is to be found by its state: attempts without an id yet, accepted and
+-- silent, to be polled; refunds to be made; results that are old, or nobody's.
+-- Since those of attempts depend on the state, an update of it can never be
+-- HOT, and no room is left for it in their pages.
+
+DO $$
+DECLARE
+    r  record;
+BEGIN
+    FOR r IN
+        SELECT w.*
+          FROM (VALUES
+                    ('attempts_unidentified', 'attempts (provider, since)'
+                     ' WHERE state IN (''sending'', ''unknown'')'),
+                    ('attempts_accepted', 'attempts (provider, since)'
+                     ' WHERE state = ''accepted'''),
+                    ('attempts_due', 'attempts (due)'
+                     ' WHERE state = ''accepted'' AND due IS NOT NULL'),
+                    ('ledger_refund_due', 'ledger (user_id)'
+                     ' WHERE refund_due'),
+                    ('parked_received', 'parked (received)'),
+                    ('parked_orphans', 'parked (id) WHERE adopted IS NULL')
+               ) AS w (index, definition)
+         WHERE to_regclass('vidgen.' || w.index) IS NULL
+    LOOP
+        EXECUTE format('CREATE INDEX %I ON vidgen.%s', r.index, r.definition);
+    END LOOP;
+END $$;
 
 COMMIT;

@@ -1,8 +1,8 @@
 #!/usr/bin/perl
 
 # nginx.conf.example passes "nginx -t" as it stands, without a warning, where
-# its files are laid out as "make install" does; only folders that a user
-# without rights could not write are replaced.
+# its files are laid out as "make install" does; replaced is only what would
+# need rights on this machine.
 
 use strict;
 use warnings;
@@ -18,11 +18,14 @@ use VidgenTest::Util qw(root slurp);
 
 my $example = slurp(root() . '/nginx.conf.example');
 
-# folders that a user without rights cannot write, and those by default
+# what a user without rights cannot have: these folders, those by default, this
+# port, which may be taken besides, and another user
 
 $example =~ s{(?<=\s)/(?:run|var/log/nginx)/}{%%PREFIX%%/log/}g;
 my @folders = grep { $example !~ /^\s*$_\s/m } 'vidgen_state_path',
     map { "${_}_temp_path" } qw(client_body proxy fastcgi uwsgi scgi);
+$example =~ s/^\s+listen +\K80;/127.0.0.1:%%PORT%%;/m;
+$example =~ s/^user .*;$//m if $> != 0;
 $example =~ s/^http \{\n\K/join '', map { "$_ %%PREFIX%%\/$_;\n" } @folders/me;
 
 my $nginx = VidgenTest::Nginx->new(config => $example, env => {

@@ -9,7 +9,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Test::More tests => 20;
+use Test::More tests => 21;
 
 use VidgenTest::Books qw(customer wrong_books);
 use VidgenTest::Http qw(get post request);
@@ -77,7 +77,7 @@ http {
         }
 
         location = /if {
-            vidgen_generate;
+            vidgen_generate beta;
 
             if ($arg_a) {
                 set $a $arg_a;
@@ -188,8 +188,10 @@ is(generate('/long')->{status}, 200, "a location's own");
 
 # if and limit_except
 
-is(generate('/if?a=1')->{status}, 200, 'an "if" block runs the handler');
-is(hook($alpha), 'https://http.test/hook', 'with what it inherits');
+is(generate('/if?a=1', provider => 'beta')->{status}, 200,
+    'an "if" block runs the handler');
+is(hook($beta), 'https://http.test/hook', 'with what it inherits');
+is(generate('/if?a=1')->{status}, 400, 'with its providers');
 is(generate('/if?stop=1')->{status}, 402, 'one that returns does not');
 $answer = generate('/limit', provider => 'beta');
 is("$answer->{status} $answer->{json}{provider}", '200 beta',

@@ -83,6 +83,12 @@ my $answer = request(@generate);
 my $job = $answer->{json}{job_id};
 is($answer->{status}, 200, 'before it');
 
+# The same, but what was sent is lost, so that it has to be sent again.
+sub lose {
+    $proxy->drop;
+    release();
+}
+
 # begin: it is not known whether it was done, so nothing is sent
 
 $proxy->hold;
@@ -125,9 +131,9 @@ $proxy->hold('both');
 $provider->release;
 $answer = wait_answer($call);
 is("$answer->{status} $answer->{json}{status}", '202 processing',
-    'an acceptance whose record is late: 202');
+    'an acceptance whose record is lost: 202');
 $job = $answer->{json}{job_id};
-release();
+lose();
 ok(wait_for { $pg->value("SELECT state FROM vidgen.attempts
     WHERE job_id = '$job'") eq 'accepted' }, 'it is recorded in the end');
 my $id = $provider->requests->[1]{id};
@@ -143,8 +149,8 @@ $proxy->hold('both');
 $provider->release;
 $answer = wait_answer($call);
 like("$answer->{status} " . ($answer->{json}{job_id} // ''), qr/^504 [0-9a-f]/,
-    'a refusal whose record is late: 504 with the job');
-release();
+    'a refusal whose record is lost: 504 with the job');
+lose();
 ok(wait_job('failed'), 'it is closed in the end');
 is(ledger($pg, $answer->{json}{job_id}), 'hold 1, refund 1',
     'and its credits are back');
@@ -157,7 +163,7 @@ $proxy->hold('both');
 $answer = request(@webhook);
 is("$answer->{status} $answer->{headers}{'retry-after'}", '503 5',
     'a webhook: 503');
-release();
+lose();
 is(request(@webhook)->{body}, qq({"success":true,"job_id":"$job"}),
     'its redelivery is answered');
 is($pg->value("SELECT status FROM video_jobs WHERE id = '$job'"),

@@ -76,10 +76,17 @@ $provider->next(wait => 1, status => 401);
 my @calls = (send_request(@generate), send_request(@generate));
 ok($provider->wait_requests(2), 'two generations are being submitted');
 
+# what is least urgent has been served longest ago
+
+request(@job);
+request(@generate);
+$provider->next(status => 401);
+request(@generate);
+
 $proxy->hold('both');
 my $before = length $pg->log;
 
-for my $request (\@job, \@job, \@generate, \@job, \@generate) {
+for my $request (\@generate, \@job, \@job, \@generate, \@job, \@generate) {
     push @calls, send_request(@$request);
     wait_requests(scalar @calls);
 }
@@ -90,10 +97,10 @@ get($nginx->url('/status')) for 1 .. 2;     # and nginx has read them
 $proxy->release;
 
 is(join(' ', sort map { wait_answer($_)->{status} } @calls),
-    '200 200 200 404 404 404 502', 'all are answered');
+    '200 200 200 200 404 404 404 502', 'all are answered');
 
 my @order = substr($pg->log, $before) =~ /execute vidgen_(\w+):/g;
-is(shift @order, 'job', 'what is under way already');
+is(shift @order, 'begin', 'what is under way already');
 my %first;
 $first{ $order[$_] } //= $_ for 0 .. $#order;
 is(join(' ', sort { $first{$a} <=> $first{$b} }

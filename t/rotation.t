@@ -4,6 +4,8 @@
 # and loaded, the provider signs with it, the old one is dropped and loaded;
 # then the binary is replaced, whose secrets from the environment stay.  Not
 # one valid webhook is refused.
+#
+# Not under valgrind: it replaces the binary.
 
 use strict;
 use warnings;

@@ -5,7 +5,7 @@
 use strict;
 use warnings;
 
-use Test::More;
+use Test::More tests => 75;
 
 use VidgenTest::Postgres;
 use VidgenTest::Sql qw(id);
@@ -290,5 +290,3 @@ $sql->query("DELETE FROM video_jobs WHERE id IN ('" . id('o3') . "', '"
     . id('o4') . "')");
 $sql->check('in the end');
 is($pg->deadlocks, 0, 'no deadlock');
-
-done_testing();

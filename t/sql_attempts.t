@@ -5,7 +5,7 @@
 use strict;
 use warnings;
 
-use Test::More;
+use Test::More tests => 58;
 
 use VidgenTest::Postgres;
 use VidgenTest::Sql qw(id);
@@ -237,5 +237,3 @@ is("$r->{outcome} $r->{refunded}", 'closed 0', 'a refund that is due');
 
 $sql->check('in the end');
 is($pg->deadlocks, 0, 'no deadlock');
-
-done_testing();

@@ -5,7 +5,7 @@
 use strict;
 use warnings;
 
-use Test::More;
+use Test::More tests => 69;
 
 use VidgenTest::Postgres;
 use VidgenTest::Sql qw(id);
@@ -238,5 +238,3 @@ $sql->query("DELETE FROM video_jobs WHERE user_id = md5('one')::uuid"
     . " OR user_id IN (md5('two')::uuid, md5('three')::uuid)");
 $sql->check('in the end');
 is($pg->deadlocks, 0, 'no deadlock');
-
-done_testing();

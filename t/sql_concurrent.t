@@ -5,7 +5,7 @@
 use strict;
 use warnings;
 
-use Test::More;
+use Test::More tests => 42;
 use Time::HiRes qw(sleep time);
 
 use VidgenTest::Postgres;
@@ -188,5 +188,3 @@ is("$r->{outcome} $r->{status} $r->{replay}", 'applied failed 0',
 
 $sql->check('in the end');
 is($pg->deadlocks, 0, 'no deadlock');
-
-done_testing();

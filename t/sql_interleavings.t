@@ -5,7 +5,7 @@
 use strict;
 use warnings;
 
-use Test::More;
+use Test::More tests => 88;
 
 use VidgenTest::Postgres;
 use VidgenTest::Sql qw(id);
@@ -203,5 +203,3 @@ for my $times (1, 2) {
 is($sql->value('SELECT count(*) FROM vidgen.parked WHERE adopted IS NULL'), 0,
     'what was parked has found its attempt');
 is($pg->deadlocks, 0, 'no deadlock');
-
-done_testing();

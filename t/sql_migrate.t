@@ -7,7 +7,7 @@ use strict;
 use warnings;
 
 use File::Temp;
-use Test::More;
+use Test::More tests => 60;
 
 use VidgenTest::Postgres;
 use VidgenTest::Sql qw(id);
@@ -329,5 +329,3 @@ $db = $database->($older);
 $pg->query("ALTER DATABASE $db OWNER TO plain");
 like($migrate->($db, user => 'plain'), qr/vidgen: table public.video_jobs/,
     'tables of somebody else');
-
-done_testing();

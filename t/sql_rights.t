@@ -6,7 +6,7 @@
 use strict;
 use warnings;
 
-use Test::More;
+use Test::More tests => 49;
 
 use VidgenTest::Postgres;
 use VidgenTest::Sql qw(id);
@@ -128,5 +128,3 @@ $edge->query(q{
 ($r) = $edge->call(begin => { job => 'j2', attempt => 'a3', key => 'k2' });
 is($r->{outcome}, 'go', "a caller's temporary tables are not used");
 is($sql->job('j2')->{status}, 'queued', '... for the job');
-
-done_testing();

@@ -6,7 +6,7 @@
 use strict;
 use warnings;
 
-use Test::More;
+use Test::More tests => 73;
 
 use VidgenTest::Postgres;
 use VidgenTest::Sql qw(id);
@@ -282,5 +282,3 @@ is_deeply($r, { provider => 'x', status => undef, response_time => undef,
 
 $sql->check('in the end');
 is($pg->deadlocks, 0, 'no deadlock');
-
-done_testing();

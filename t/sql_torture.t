@@ -8,7 +8,7 @@ use strict;
 use warnings;
 
 use POSIX ();
-use Test::More;
+use Test::More tests => 16;
 use Time::HiRes qw(time);
 
 use VidgenTest::Postgres;
@@ -138,6 +138,12 @@ for my $process (1 .. $workers) {
     POSIX::_exit($ok ? 0 : 1);
 }
 
+# and the migrations run again meanwhile
+my $migrated = eval { select undef, undef, undef, $seconds / 3;
+    $pg->migrate; 1 };
+ok($migrated, 'the migrations can be run while all this is in use')
+    or diag($@);
+
 my $failed = 0;
 for my $pid (@pids) {
     waitpid $pid, 0;
@@ -171,5 +177,3 @@ for (1 .. 100) {
 is($sql->value("SELECT count(*) FROM video_jobs WHERE status IN ('queued',"
     . " 'processing')"), 0, 'the sweep ends what nobody else ends');
 $sql->check('in the end');
-
-done_testing();

@@ -2,6 +2,8 @@
 
 # vidgen_verify: while the application has a webhook, another copy of it gets
 # 503 and is to come again; of many at once exactly one reaches it.
+#
+# Not under valgrind: it kills, and moves the clock.
 
 use strict;
 use warnings;

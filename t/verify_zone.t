@@ -3,6 +3,8 @@
 # vidgen_verify: the zone holds only what was genuine.  A flood of forged
 # webhooks does not push out a single event, in a zone that has room for few;
 # genuine ones push out the oldest, and a full zone holds nothing up.
+#
+# Not under valgrind: it counts what is there at the same time.
 
 use strict;
 use warnings;

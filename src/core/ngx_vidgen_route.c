@@ -29,6 +29,8 @@ static ngx_int_t ngx_vidgen_route_status(ngx_vidgen_submit_t *submit,
 static ngx_int_t ngx_vidgen_route_success(ngx_vidgen_submit_t *submit,
     ngx_vidgen_response_t *response, ngx_pool_t *pool,
     ngx_vidgen_verdict_t *verdict);
+static void ngx_vidgen_route_unread(ngx_vidgen_response_t *response,
+    ngx_vidgen_verdict_t *verdict);
 static void ngx_vidgen_route_invalid(ngx_vidgen_verdict_t *verdict);
 static time_t ngx_vidgen_route_held_until(ngx_vidgen_provider_t *provider,
     ngx_vidgen_zone_t *zone, ngx_vidgen_health_rule_t *rule);
@@ -102,6 +104,12 @@ ngx_vidgen_route_judge(ngx_vidgen_submit_t *submit,
 
     if (response->transport != NGX_VIDGEN_TRANSPORT_ANSWERED) {
         ngx_vidgen_route_transport(response, verdict);
+        return NGX_OK;
+    }
+
+    if (response->http_status == 0) {
+        /* not HTTP: it had the request, and nobody can tell what it says */
+        ngx_vidgen_route_invalid(verdict);
         return NGX_OK;
     }
 
@@ -184,12 +192,8 @@ ngx_vidgen_route_success(ngx_vidgen_submit_t *submit,
     const char         *reason;
     ngx_vidgen_json_t  *json;
 
-    if (response->too_large) {
-        if (verdict->state == NGX_VIDGEN_ATTEMPT_STATE_ACCEPTED) {
-            ngx_vidgen_route_invalid(verdict);
-            ngx_str_set(&verdict->message, "the answer is too large");
-        }
-
+    if (response->unread) {
+        ngx_vidgen_route_unread(response, verdict);
         return NGX_OK;
     }
 
@@ -238,6 +242,25 @@ ngx_vidgen_route_success(ngx_vidgen_submit_t *submit,
     verdict->json = json;
 
     return NGX_OK;
+}
+
+
+static void
+ngx_vidgen_route_unread(ngx_vidgen_response_t *response,
+    ngx_vidgen_verdict_t *verdict)
+{
+    if (verdict->state != NGX_VIDGEN_ATTEMPT_STATE_ACCEPTED) {
+        return;
+    }
+
+    ngx_vidgen_route_invalid(verdict);
+
+    if (response->too_large) {
+        ngx_str_set(&verdict->message, "the answer is too large");
+
+    } else {
+        ngx_str_set(&verdict->message, "the answer cannot be read");
+    }
 }
 
 

@@ -48,7 +48,9 @@ typedef struct {
     ngx_vidgen_transport_e      transport;
     ngx_uint_t                  sent;    /* a byte left for the provider */
     ngx_uint_t                  http_status;     /* 0: none */
-    ngx_uint_t                  too_large;       /* body is not all of it */
+    ngx_uint_t                  unread;          /* the body could not be read,
+                                                    for it was */
+    ngx_uint_t                  too_large;
     ngx_str_t                   body;
 } ngx_vidgen_response_t;
 

@@ -14,6 +14,7 @@
 typedef struct {
     ngx_vidgen_zone_t        *zone;
     ngx_log_t                *log;
+    unsigned                  notify:1;
     unsigned                  warned:1;      /* about the server's settings */
     unsigned                  outdated:1;    /* said that the schema is old */
 } ngx_vidgen_store_hello_t;
@@ -21,6 +22,7 @@ typedef struct {
 
 struct ngx_vidgen_store_s {
     ngx_vidgen_pg_t          *pg;
+    ngx_uint_t                notify;
 };
 
 
@@ -34,6 +36,15 @@ typedef struct {
 } ngx_vidgen_store_hello_row_t;
 
 
+typedef struct {
+    ngx_vidgen_pg_call_t      call;
+    ngx_pool_t               *pool;
+    ngx_str_t                 job;
+} ngx_vidgen_store_notified_t;
+
+
+static void ngx_vidgen_store_notified(ngx_vidgen_pg_call_t *call,
+    ngx_vidgen_pg_result_t *result);
 static ngx_int_t ngx_vidgen_store_hello(void *data,
     ngx_vidgen_pg_result_t *result, int backend_pid);
 static void ngx_vidgen_store_check_server(ngx_vidgen_store_hello_t *hello,
@@ -47,6 +58,14 @@ static ngx_vidgen_pg_statement_t  ngx_vidgen_store_hello_statement = {
     "vidgen_hello",
     "SELECT 1 AS ord, * FROM vidgen.hello()",
     0, 0, 0, NGX_VIDGEN_PG_CLOSER
+};
+
+
+static ngx_vidgen_pg_statement_t  ngx_vidgen_store_notify_statement = {
+    "vidgen_notify",
+    "SELECT j.ord, pg_notify('vidgen_job', j.id)"
+    " FROM unnest($1::text[]) WITH ORDINALITY j (id, ord)",
+    1, NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE, NGX_VIDGEN_PG_POLL
 };
 
 
@@ -141,7 +160,7 @@ ngx_str_t  ngx_vidgen_store_boolean[2] = {
 
 ngx_int_t
 ngx_vidgen_store_configure(ngx_conf_t *cf, ngx_vidgen_pg_conf_t *conf,
-    ngx_vidgen_zone_t *zone)
+    ngx_vidgen_zone_t *zone, ngx_uint_t notify)
 {
     ngx_vidgen_store_hello_t  *hello;
 
@@ -151,6 +170,7 @@ ngx_vidgen_store_configure(ngx_conf_t *cf, ngx_vidgen_pg_conf_t *conf,
     }
 
     hello->zone = zone;
+    hello->notify = notify;
     hello->log = &cf->cycle->new_log;
 
     conf->hello = &ngx_vidgen_store_hello_statement;
@@ -172,6 +192,7 @@ ngx_vidgen_store_create(ngx_cycle_t *cycle, ngx_vidgen_pg_conf_t *conf)
     }
 
     store->pg = ngx_vidgen_pg_create(cycle, conf);
+    store->notify = ((ngx_vidgen_store_hello_t *) conf->hello_data)->notify;
 
     return store->pg ? store : NULL;
 }
@@ -232,6 +253,53 @@ ngx_vidgen_store_rows(ngx_vidgen_pg_result_t *result, ngx_uint_t n, void *row,
     }
 
     return NGX_OK;
+}
+
+
+void
+ngx_vidgen_store_notify(ngx_vidgen_store_t *store, ngx_str_t *job)
+{
+    ngx_pool_t                   *pool;
+    ngx_vidgen_store_notified_t  *notified;
+
+    if (!store->notify) {
+        return;
+    }
+
+    pool = ngx_create_pool(512, ngx_cycle->log);
+    if (pool == NULL) {
+        return;
+    }
+
+    notified = ngx_pcalloc(pool, sizeof(ngx_vidgen_store_notified_t));
+
+    if (notified) {
+        notified->pool = pool;
+        notified->job.len = job->len;
+        notified->job.data = ngx_pstrdup(pool, job);
+        notified->call.statement = &ngx_vidgen_store_notify_statement;
+        notified->call.values = &notified->job;
+        notified->call.handler = ngx_vidgen_store_notified;
+        notified->call.data = notified;
+
+        if (notified->job.data
+            && ngx_vidgen_pg_start(store->pg, &notified->call) == NGX_OK)
+        {
+            return;
+        }
+    }
+
+    ngx_destroy_pool(pool);
+}
+
+
+static void
+ngx_vidgen_store_notified(ngx_vidgen_pg_call_t *call,
+    ngx_vidgen_pg_result_t *result)
+{
+    ngx_vidgen_store_notified_t *notified = call->data;
+
+    ngx_destroy_pool(notified->pool);
 }
 
 

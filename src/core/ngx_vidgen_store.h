@@ -273,10 +273,11 @@ typedef struct {
 
 /*
  * While the configuration loads: completes the connection settings with what
- * the store asks of each new connection.
+ * the store asks of each new connection.  notify: changed jobs are told on
+ * the channel vidgen_job.
  */
 ngx_int_t ngx_vidgen_store_configure(ngx_conf_t *cf,
-    ngx_vidgen_pg_conf_t *conf, ngx_vidgen_zone_t *zone);
+    ngx_vidgen_pg_conf_t *conf, ngx_vidgen_zone_t *zone, ngx_uint_t notify);
 
 /* In a process with an event loop.  NULL: no memory. */
 ngx_vidgen_store_t *ngx_vidgen_store_create(ngx_cycle_t *cycle,
@@ -305,6 +306,13 @@ ngx_int_t ngx_vidgen_store_row(ngx_vidgen_pg_result_t *result, void *row,
 /* The same for the n-th row of a statement that is not a batch, from 0. */
 ngx_int_t ngx_vidgen_store_rows(ngx_vidgen_pg_result_t *result, ngx_uint_t n,
     void *row, size_t size);
+
+/*
+ * Where it is configured, tells the listeners of the channel vidgen_job that
+ * job has changed, after the change is committed: its id is the payload.
+ * Those of one tick go together.  At most once: a lost one is not repeated.
+ */
+void ngx_vidgen_store_notify(ngx_vidgen_store_t *store, ngx_str_t *job);
 
 /* 1 for SQL's true */
 #define ngx_vidgen_store_true(text)                                           \

@@ -81,6 +81,11 @@ ngx_http_vidgen_attempt_start(ngx_http_vidgen_operation_t *op)
     sr->headers_in = message.headers_in;
     sr->request_body = message.body;
 
+    if (sr->headers_in.headers.last == &message.headers_in.headers.part) {
+        /* the copy's own, or a module that adds a header writes to the stack */
+        sr->headers_in.headers.last = &sr->headers_in.headers.part;
+    }
+
     r->write_event_handler = ngx_http_vidgen_attempt_wake;
 
     op->attempt.timer.handler = ngx_http_vidgen_attempt_timeout;

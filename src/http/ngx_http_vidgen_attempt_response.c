@@ -36,7 +36,7 @@ ngx_http_vidgen_attempt_response(ngx_http_vidgen_operation_t *op,
 
     response->sent = ngx_http_vidgen_attempt_sent(sr);
 
-    if (op->attempt.timedout) {
+    if (op->attempt.timedout && !op->attempt.unread) {
         response->transport = NGX_VIDGEN_TRANSPORT_TIMEOUT;
         return;
     }
@@ -50,9 +50,12 @@ ngx_http_vidgen_attempt_response(ngx_http_vidgen_operation_t *op,
     response->http_status = u->headers_in.status_n;
     op->attempt.retry_after = ngx_http_vidgen_attempt_retry_after(u);
 
+    response->unread = op->attempt.unread;
     response->too_large = ngx_http_vidgen_attempt_is_large(sr);
 
-    ngx_http_vidgen_attempt_body(op, sr);
+    if (!response->unread) {
+        ngx_http_vidgen_attempt_body(op, sr);
+    }
 }
 
 
@@ -109,7 +112,7 @@ ngx_http_vidgen_attempt_body(ngx_http_vidgen_operation_t *op,
 }
 
 
-/* more than the subrequest's buffer holds: what is there is not all of it */
+/* more than the subrequest's buffer holds */
 static ngx_uint_t
 ngx_http_vidgen_attempt_is_large(ngx_http_request_t *sr)
 {

@@ -181,7 +181,8 @@ ngx_http_vidgen_check_database(ngx_conf_t *cf,
         return NGX_ERROR;
     }
 
-    return ngx_vidgen_store_configure(cf, mcf->database, mcf->zone);
+    return ngx_vidgen_store_configure(cf, mcf->database, mcf->zone,
+                                      mcf->notify);
 }
 
 

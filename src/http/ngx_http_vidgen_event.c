@@ -238,7 +238,7 @@ ngx_http_vidgen_event_signature(ngx_http_request_t *r,
 
     /* the provider may sign with a key that is newer than our set */
 
-    if ((rc == NGX_DECLINED || rc == NGX_AGAIN) && scheme->jwks.len) {
+    if (rc == NGX_DECLINED && scheme->jwks.len) {
         mcf = ngx_http_get_module_main_conf(r, ngx_http_vidgen_module);
         ngx_vidgen_relay_keys_ask(mcf->zone, &event->provider->name);
     }

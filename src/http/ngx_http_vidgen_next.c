@@ -29,6 +29,8 @@ static ngx_http_vidgen_candidate_t *ngx_http_vidgen_next_in_later_round(
 static ngx_msec_t ngx_http_vidgen_next_backoff(
     ngx_http_vidgen_operation_t *op);
 static void ngx_http_vidgen_next_timer(ngx_event_t *ev);
+static void ngx_http_vidgen_next_after_pause(
+    ngx_http_vidgen_operation_t *op);
 static void ngx_http_vidgen_next_move(ngx_http_vidgen_operation_t *op);
 static void ngx_http_vidgen_next_moved(ngx_http_vidgen_operation_t *op,
     ngx_vidgen_pg_result_t *result);
@@ -320,7 +322,7 @@ ngx_http_vidgen_next_timer(ngx_event_t *ev)
     if (op->next != op->candidate
         || op->verdict.state != NGX_VIDGEN_ATTEMPT_STATE_UNKNOWN)
     {
-        ngx_http_vidgen_next_move(op);
+        ngx_http_vidgen_next_after_pause(op);
         return;
     }
 
@@ -329,6 +331,23 @@ ngx_http_vidgen_next_timer(ngx_event_t *ev)
 
     ngx_http_vidgen_operation_attempt(op);
     ngx_http_run_posted_requests(c);
+}
+
+
+/* unless other workers have learnt during the pause that it is no use */
+static void
+ngx_http_vidgen_next_after_pause(ngx_http_vidgen_operation_t *op)
+{
+    if (!ngx_http_vidgen_next_is_open(op, op->next)
+        || op->next->retry_at > ngx_time()
+        || ngx_vidgen_health_admit(op->mcf->zone, &op->next->provider->name,
+                                   &op->mcf->monitor.rule, 0) != NGX_OK)
+    {
+        ngx_http_vidgen_next_go_on(op);
+        return;
+    }
+
+    ngx_http_vidgen_next_move(op);
 }
 
 

@@ -37,6 +37,7 @@ typedef struct {
     ngx_msec_t                 started;
     unsigned                   timedout:1;
     unsigned                   tls:1;        /* ended within the handshake */
+    unsigned                   unread:1;     /* there is more of the answer */
     unsigned                   cut:1;        /* nobody waited for the answer */
     unsigned                   done:1;       /* response is there */
 } ngx_http_vidgen_attempt_t;

@@ -2,7 +2,6 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "core/ngx_vidgen_keyring.h"
-#include "http/ngx_http_vidgen_closer.h"
 #include "http/ngx_http_vidgen_conf.h"
 #include "http/ngx_http_vidgen_process.h"
 
@@ -47,8 +46,6 @@ void
 ngx_http_vidgen_exit_process(ngx_cycle_t *cycle)
 {
     ngx_vidgen_keyring_stop();
-
-    ngx_http_vidgen_closer_exit();
 
     if (ngx_http_vidgen_process_store) {
         ngx_vidgen_store_destroy(ngx_http_vidgen_process_store);

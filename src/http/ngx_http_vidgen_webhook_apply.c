@@ -3,6 +3,7 @@
 #include <ngx_http.h>
 #include "base/ngx_vidgen_id.h"
 #include "http/ngx_http_vidgen_conf.h"
+#include "http/ngx_http_vidgen_process.h"
 #include "http/ngx_http_vidgen_task.h"
 #include "http/ngx_http_vidgen_webhook.h"
 #include "http/ngx_http_vidgen_webhook_apply.h"
@@ -319,6 +320,11 @@ ngx_http_vidgen_webhook_applied(ngx_vidgen_pg_call_t *call,
 
     if (ngx_vidgen_store_row(result, &row, sizeof(row)) == NGX_OK) {
         ngx_http_vidgen_webhook_remember(webhook, &row);
+
+        if (ngx_vidgen_store_true(&row.changed)) {
+            ngx_vidgen_store_notify(ngx_http_vidgen_store(), &row.job);
+        }
+
         ngx_http_vidgen_webhook_report(webhook, &row);
 
         if (webhook->task.request) {

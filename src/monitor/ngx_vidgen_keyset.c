@@ -12,8 +12,10 @@
 #define NGX_VIDGEN_KEYSET_MOST     43200     /* seconds */
 #define NGX_VIDGEN_KEYSET_RETRY    5000      /* ms, doubled each time */
 #define NGX_VIDGEN_KEYSET_PATIENCE 300000    /* ms, between retries at most */
+#define NGX_VIDGEN_KEYSET_HURRY    20000     /* ms, the same without any set */
 #define NGX_VIDGEN_KEYSET_WISH     60000     /* ms, between fetches that bad
-                                                signatures cause */
+                                                signatures cause, */
+#define NGX_VIDGEN_KEYSET_WISHES   4         /* but for so many at a time */
 
 
 struct ngx_vidgen_keyset_s {
@@ -22,11 +24,11 @@ struct ngx_vidgen_keyset_s {
     ngx_pool_t                  *pool;       /* of the fetch under way */
     ngx_str_t                    file;
     ngx_msec_t                   next;
-    ngx_msec_t                   granted;    /* the last wish */
-    time_t                       heard;      /* the wish that was granted */
+    ngx_msec_t                   refilled;   /* wishes, at that time */
+    ngx_uint_t                   wishes;     /* that may be granted */
+    time_t                       heard;      /* the last wish */
     ngx_uint_t                   failures;   /* in a row */
     unsigned                     there:1;    /* the file */
-    unsigned                     wished:1;   /* granted is set */
 };
 
 
@@ -71,6 +73,8 @@ ngx_vidgen_keyset_create(ngx_vidgen_monitor_t *monitor)
 
         keyset->monitor = monitor;
         keyset->provider = provider[i];
+        keyset->refilled = ngx_current_msec;
+        keyset->wishes = NGX_VIDGEN_KEYSET_WISHES;
 
         if (ngx_vidgen_keyring_file(monitor->pool, monitor->conf, provider[i],
                                     &keyset->file)
@@ -142,20 +146,20 @@ ngx_vidgen_keyset_wish(ngx_vidgen_keyset_t *keyset)
 {
     time_t  asked;
 
+    if (ngx_vidgen_monitor_due(keyset->refilled + NGX_VIDGEN_KEYSET_WISH)) {
+        keyset->refilled = ngx_current_msec;
+        keyset->wishes = ngx_min(keyset->wishes + 1, NGX_VIDGEN_KEYSET_WISHES);
+    }
+
     (void) ngx_vidgen_relay_keys(keyset->monitor->conf->zone,
                                  &keyset->provider->name, &asked);
 
-    if (asked == keyset->heard
-        || (keyset->wished
-            && !ngx_vidgen_monitor_due(keyset->granted
-                                       + NGX_VIDGEN_KEYSET_WISH)))
-    {
+    if (asked == keyset->heard || keyset->wishes == 0) {
         return 0;
     }
 
     keyset->heard = asked;
-    keyset->granted = ngx_current_msec;
-    keyset->wished = 1;
+    keyset->wishes--;
 
     return 1;
 }
@@ -337,18 +341,19 @@ static void
 ngx_vidgen_keyset_failed(ngx_vidgen_keyset_t *keyset,
     ngx_vidgen_fetch_answer_t *answer, const char *why)
 {
-    ngx_msec_t  ms;
+    ngx_msec_t  ms, max;
     ngx_uint_t  i, level;
 
     keyset->failures++;
 
     ms = NGX_VIDGEN_KEYSET_RETRY;
+    max = keyset->there ? NGX_VIDGEN_KEYSET_PATIENCE : NGX_VIDGEN_KEYSET_HURRY;
 
-    for (i = 1; i < keyset->failures && ms < NGX_VIDGEN_KEYSET_PATIENCE; i++) {
+    for (i = 1; i < keyset->failures && ms < max; i++) {
         ms *= 2;
     }
 
-    ms = ngx_min(ms, NGX_VIDGEN_KEYSET_PATIENCE);
+    ms = ngx_min(ms, max);
 
     keyset->next = ngx_current_msec + ngx_vidgen_monitor_jitter(ms);
 

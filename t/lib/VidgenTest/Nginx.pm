@@ -142,12 +142,13 @@ sub start {
 }
 
 
-# nginx -t: whether it accepts the configuration, and what it prints.
+# nginx -t, or another option: whether it accepts the configuration, and what
+# it prints.
 sub config_test {
-    my ($self) = @_;
+    my ($self, $option) = @_;
 
     my $out = "$self->{prefix}/test";
-    my $pid = spawn([$self->_command, '-t'], out => $out,
+    my $pid = spawn([$self->_command, $option // '-t'], out => $out,
         env => $self->{env});
     local $?;
     waitpid $pid, 0;

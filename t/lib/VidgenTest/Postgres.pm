@@ -331,7 +331,9 @@ sub _initdb {
             '--no-sync', '--no-instructions')
             or POSIX::_exit(127);
     }
+    $self->{pid} = $pid;                # should the test end meanwhile
     waitpid $pid, 0;
+    $self->{pid} = undef;
     die "vidgen test: initdb failed: "
         . (_slurp("$self->{dir}/initdb.log") // '') if $?;
 

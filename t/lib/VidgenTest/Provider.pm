@@ -307,8 +307,9 @@ sub _usual_body {
 
     my $id = $request->{id} = "$self->{prefix}-" . ++$self->{number};
     my $url = $self->url . "/requests/$id";
-    return { request_id => $id, status => 'IN_QUEUE', status_url =>
-        "$url/status", response_url => $url, cancel_url => "$url/cancel" };
+    return { request_id => $id, job_id => $id, id => $id,
+        status => 'IN_QUEUE', status_url => "$url/status",
+        response_url => $url, cancel_url => "$url/cancel" };
 }
 
 

@@ -1,0 +1,91 @@
+#!/usr/bin/perl
+
+# The monitor's directives: what is refused, and where the message points.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+
+use Test::More;
+
+use VidgenTest::Nginx;
+
+my @refused = (
+    ['vidgen_monitor interval=0;', 'invalid parameter "interval=0"'],
+    ['vidgen_monitor interval=10ms;', 'invalid parameter "interval=10ms"'],
+    ['vidgen_monitor fails=0;', 'invalid parameter "fails=0"'],
+    ['vidgen_monitor fails=-1;', 'invalid parameter "fails=-1"'],
+    ['vidgen_monitor passes=x;', 'invalid parameter "passes=x"'],
+    ['vidgen_monitor poll=;', 'invalid parameter "poll="'],
+    ['vidgen_monitor often;', 'invalid parameter "often"'],
+    ['vidgen_monitor off slow=1s;', 'invalid parameter "off"'],
+    ['vidgen_monitor;', 'invalid number of arguments'],
+    ["vidgen_monitor off;\nvidgen_monitor off;", 'is duplicate'],
+    ['vidgen_alert mail token=x chat=1;', 'knows "telegram" only'],
+    ['vidgen_alert telegram token=x;', 'needs "token=" and "chat="'],
+    ['vidgen_alert telegram chat=1;', 'needs "token=" and "chat="'],
+    ['vidgen_alert telegram token=env:NOT_SET_HERE chat=1;',
+        '"env:NOT_SET_HERE" is not set or empty'],
+    ['vidgen_alert telegram token=file:nowhere chat=1;',
+        'is not set or empty'],
+    ['vidgen_alert telegram token=a chat=1 url=ftp://x;',
+        'must have in "url="'],
+    ['vidgen_alert telegram token=a chat=1 every=soon;',
+        'invalid parameter "every=soon"'],
+    ['vidgen_alert telegram tokn=123:secret chat=1;',
+        'invalid parameter "tokn"'],
+    ['vidgen_alert telegram "token=a b" chat=1;', 'characters'],
+    ['vidgen_state_path a b;', 'invalid number of arguments'],
+    ["vidgen_state_path a;\nvidgen_state_path b;", 'is duplicate'],
+    ['server { vidgen_monitor off; }', 'is not allowed here'],
+    ['server { location / { vidgen_health; vidgen_health; } }',
+        'is duplicate'],
+    ['server { location / { vidgen_health on; } }',
+        'invalid number of arguments'],
+    ['server { location / { vidgen_health; } }', 'needs a "vidgen_provider"'],
+    ['vidgen_state_path %%PREFIX%%/no/folder; vidgen_monitor interval=1s;
+        vidgen_provider a { submit { url http://a/; job_id /id; } }',
+        'mkdir() "'],
+);
+
+my @accepted = (
+    'vidgen_monitor slow=0 interval=100ms fails=1000;',
+    'vidgen_monitor interval=5m timeout=10s fails=3 passes=1 slow=5s poll=5s
+        overdue=10m unknown=30m expire=24h;',
+    'vidgen_alert telegram token=a chat=@channel every=0 repeat=1h
+        url=https://api.example.com/;',
+    'vidgen_state_path state;',
+);
+
+plan tests => 2 * @refused + @accepted;
+
+sub test {
+    my ($directives) = @_;
+    my $nginx = VidgenTest::Nginx->new(config => <<EOT);
+%%GLOBALS%%
+events { }
+http {
+    client_body_temp_path %%PREFIX%%/body;
+    proxy_temp_path       %%PREFIX%%/proxy;
+    fastcgi_temp_path     %%PREFIX%%/fastcgi;
+    uwsgi_temp_path       %%PREFIX%%/uwsgi;
+    scgi_temp_path        %%PREFIX%%/scgi;
+    $directives
+}
+EOT
+    return $nginx->config_test;
+}
+
+for my $case (@refused) {
+    my ($directives, $message) = @$case;
+    my ($passed, $output) = test($directives);
+    ok(!$passed, "refused: $directives");
+    like($output, qr/\[emerg\].*\Q$message\E/, '... and why');
+}
+
+for my $directives (@accepted) {
+    my ($passed, $output) = test($directives);
+    ok($passed, "accepted: $directives") or diag($output);
+}
