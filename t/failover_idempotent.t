@@ -12,9 +12,9 @@ use lib "$FindBin::Bin/lib";
 
 use Test::More;
 
-use VidgenTest::Books qw(balance customer ledger wrong_books);
+use VidgenTest::Books qw(customer ledger wrong_books);
 use VidgenTest::Http qw(post);
-use VidgenTest::Jobs qw(attempts moves);
+use VidgenTest::Jobs qw(attempts);
 use VidgenTest::Nginx;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
@@ -41,9 +41,8 @@ my @cases = (
         'same accepted 200 -'],
 
     ['a refusal says nothing of the first', '', [{ status => 502 },
-        { status => 503 }], { status => 503 }, '11oo', 202,
-        'same unknown 503 http_503, other refused 503 http_503,'
-        . ' other refused 503 http_503'],
+        { status => 503 }], { status => 503 }, '11ooo', 202,
+        'same unknown 503 http_503' . ', other refused 503 http_503' x 3],
     ['a refused content neither', '', [{ status => 502 }, { status => 422 }],
         $ok, '11', 202, 'same unknown 422 http_422'],
     ['too many requests neither', '', [{ status => 502 }, $many], $ok, '11o',
@@ -77,7 +76,7 @@ my @cases = (
         delay => 0.2 }], $ok, '1', 202, 'same unknown 502 http_502'],
 );
 
-plan tests => 5 * @cases + 1;
+plan tests => 5 * @cases + 2;
 
 my $providers = '';
 my $locations = '';
@@ -90,6 +89,7 @@ vidgen_provider same$i {
     submit {
         url     %%BASE%%/same$i;
         header  Idempotency-Key \$vidgen_attempt_id;
+        body    /prompt \$vidgen_prompt;
         job_id  /request_id;
         idempotent;
     }
@@ -169,4 +169,6 @@ for my $i (0 .. $#cases) {
     is(ledger($db, $job), 'hold 1', "$name: the credits are held");
 }
 
+is($nginx->read_file('attempts.log'), join('', map { 1 + ($_->[6] =~ tr/,//)
+    . "\n" } @cases), 'what is sent again is the same attempt');
 is_deeply([wrong_books($db)], [], 'the books are right');

@@ -186,7 +186,8 @@ $pg->query("INSERT INTO models (id, credits_per_generation)
 my %echo = (error => { message => 'bad key canary-key-one' });
 my @ways = ({}, { status => 500, body => \%echo },
     { status => 401, body => \%echo }, { status => 403, body => \%echo },
-    { status => 418, body => \%echo }, { body => 'no JSON' },
+    { status => 418, body => \%echo }, { status => 422, body => \%echo },
+    { body => 'no JSON' },
     { body => {} }, { drop => 'before' }, { drop => 'after' },
     { drop => 'middle' }, { delay => 1 }, { status => 302,
         headers => { Location => 'http://127.0.0.1:1/' } }, { status => 429 });

@@ -387,6 +387,15 @@ ngx_http_vidgen_operation_attempted(ngx_http_vidgen_operation_t *op)
         op->verdict.next = 0;
     }
 
+    /* a provider that repeats its credential is not quoted */
+
+    if (provider->api_key.len
+        && memmem(op->verdict.message.data, op->verdict.message.len,
+                  provider->api_key.data, provider->api_key.len))
+    {
+        ngx_str_null(&op->verdict.message);
+    }
+
     if (op->resent && op->verdict.state != NGX_VIDGEN_ATTEMPT_STATE_ACCEPTED) {
         ngx_http_vidgen_operation_still_unknown(op);
     }
