@@ -232,7 +232,7 @@ BEGIN
         SELECT c.ordinality AS i, m.id AS model,
                greatest(coalesce(m.credits_per_generation, 1), 0)::integer
                AS price,
-               m.serving IS NOT NULL
+               c.preferred IS NOT NULL AND m.serving IS NOT NULL
                AND c.preferred <> ALL (m.serving) AS wrong,
                o.providers, o.caps, o.capped
           FROM unnest(p_calls) WITH ORDINALITY c

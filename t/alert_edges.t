@@ -39,7 +39,7 @@ events { }
 http {
     %%HTTP%%
     vidgen_database "%%DB%%" timeout=1s;
-    vidgen_monitor  interval=300ms timeout=1s $settings;
+    vidgen_monitor  interval=200ms timeout=1s $settings;
     vidgen_alert    telegram token=file:%%PREFIX%%/token chat=1
                     url=%%TELEGRAM%% every=0;
 
@@ -76,7 +76,7 @@ sub seen {
             // '') eq $status } or return 0;
     }
     $provider->forget_requests;
-    return !!$provider->wait_requests(8 * @nginx, 20);
+    return !!$provider->wait_requests(5 * @nginx, 20);
 }
 
 

@@ -1,5 +1,7 @@
 #!/usr/bin/perl
 
+# Not under valgrind: it needs probes in time
+#
 # Alerts: one message for an outage and one for its end, with the outage's
 # length; a floor between outages; what happens while nobody takes messages.
 

@@ -1,5 +1,7 @@
 #!/usr/bin/perl
 
+# Not under valgrind: it starts nginx 200 times
+#
 # What is wrong in a configuration is an [emerg] at "nginx -t", one, with the
 # file and the line that it is about; secrets are not shown.
 
@@ -464,6 +466,9 @@ sub poll_cases {
             'does not say which job'),
         $poll->("the request's variable", "url \$vidgen_base/\$uri;\n$read",
             'url $vidgen_base/$uri', 'not "$uri"'),
+        $poll->('what a job does not keep', "$url\n$read\n"
+            . 'query d $vidgen_duration;', 'query d',
+            'may not use "$vidgen_duration" here'),
         $poll->('body without POST', "$url\n$read\nbody /a b;", 'body /a',
             '"body" needs "method POST"'),
         $poll->('what nothing keeps', "url \$vidgen_kept_url;\n$read",

@@ -1,5 +1,7 @@
 #!/usr/bin/perl
 
+# Not under valgrind: it counts what comes in at the same time
+#
 # What waits while its connection is busy travels together: up to 64 webhooks
 # or generations in one transaction.  A lone one goes at once, and one that
 # fails does not sink its batch.
@@ -88,11 +90,11 @@ my $user = customer($pg, 1000);
 my @generate = ('POST', $nginx->url('/generate-video'), {},
     qq({"user_id":"$user","model_id":"m","prompt":"p"}));
 
-# generations: the first one alone, then 64, 64, 64 and 7
+# generations: what nginx read first, alone or not, then 64, 64, 64 and the rest
 
 is(together(([@generate]) x 200), '200: 200', '200 generations');
-is(transactions('vidgen.ledger', "entry = 'hold'"), 5,
-    'begun in 5 transactions');
+like(transactions('vidgen.ledger', "entry = 'hold'"), qr/^[45]$/,
+    'begun in 5 transactions, or 4');
 is(@{ $provider->requests }, 200, 'each submitted once');
 is($pg->value("SELECT count(*) FROM vidgen.attempts
     WHERE state = 'accepted'"), 200, 'and recorded');
@@ -106,8 +108,8 @@ my @webhooks = map { ['POST', $nginx->url('/video-webhook'),
     @{ $provider->requests };
 
 is(together(@webhooks), '200: 200', '200 webhooks');
-is(transactions('idempotency_log', "idempotency_key LIKE 'webhook:%'"), 5,
-    'applied in 5 transactions');
+like(transactions('idempotency_log', "idempotency_key LIKE 'webhook:%'"),
+    qr/^[45]$/, 'applied in 5 transactions, or 4');
 is_deeply($pg->query('SELECT status, count(*) FROM video_jobs
     GROUP BY status ORDER BY status'),
     [['completed', 180], ['failed', 20]], 'each has its result');

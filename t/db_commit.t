@@ -36,7 +36,7 @@ events { }
 http {
     %%HTTP%%
 
-    vidgen_database "%%DB%%" timeout=2s;
+    vidgen_database "%%DB%%" timeout=20s;
     include         %%PROVIDERS%%/fal.conf;
 
     server {

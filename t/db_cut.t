@@ -57,7 +57,7 @@ events { }
 http {
     %%HTTP%%
 
-    vidgen_database "%%DB%%" timeout=5s;
+    vidgen_database "%%DB%%" timeout=20s;
 
     vidgen_provider alpha {
         base %%ALPHA%%;

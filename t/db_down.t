@@ -3,6 +3,8 @@
 # PostgreSQL is stopped: our locations answer 503 with Retry-After within the
 # timeout, all others of the same worker as fast as ever; started again, all
 # works without a reload.
+#
+# Not under valgrind: it measures time.
 
 use strict;
 use warnings;

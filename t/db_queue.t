@@ -2,6 +2,8 @@
 
 # The queue of calls for PostgreSQL is full: whoever comes then gets 503 at
 # once, but what closes a generation has its place.
+#
+# Not under valgrind: it measures time.
 
 use strict;
 use warnings;

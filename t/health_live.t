@@ -1,5 +1,7 @@
 #!/usr/bin/perl
 
+# Not under valgrind: it measures time
+#
 # Live traffic counts as probes do: what it makes of a provider's health, that
 # it asks for a probe, that what is down is left alone, and how it comes back.
 

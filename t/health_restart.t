@@ -1,5 +1,7 @@
 #!/usr/bin/perl
 
+# Not under valgrind: it measures time
+#
 # Health survives a reload by the zone and a restart by the log, and what is
 # known is not probed again at once.
 

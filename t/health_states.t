@@ -1,5 +1,7 @@
 #!/usr/bin/perl
 
+# Not under valgrind: it measures time
+#
 # What probes make of a provider's health: sequences of their results, and the
 # statuses that follow.
 

@@ -174,7 +174,8 @@ for my $case (
     $provider->on(qr{/\.well-known}, @answer);
     my $failures = () = $nginx->error_log =~ /could not be fetched/g;
     utime 1, 1, $file;
-    $nginx->restart;
+    $nginx->quit;
+    $nginx->start;
     ok((wait_for { (() = $nginx->error_log =~ /could not be fetched/g)
         > $failures }), "$what instead");
     ($job, $id, $url) = generate();

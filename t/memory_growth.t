@@ -162,7 +162,7 @@ sub forged {
     return bytes('POST', '/webhook', $headers, $body);
 }
 
-my @malformed = ('', '{', '[]', '{"request_id":"a","request_id":"b"}',
+my @malformed = ('', '{', '[]',
     '[' x 1000, '{"request_id":1e999}', "{\"request_id\":\"\xff\"}");
 
 # ---- sending ---------------------------------------------------------------

@@ -68,10 +68,10 @@ sub probes {
     return 1;
 }
 
-ok(probes(200), 'it warms up');
+ok(probes(150), 'it warms up');
 my ($descriptors, $memory) = (descriptors(), memory());
 
-ok(probes(800), 'it goes on');
+ok(probes(500), 'it goes on');
 cmp_ok(memory(), '<', $memory + 3000, 'memory does not grow');
 ok((wait_for { descriptors() <= $descriptors + 5 }), 'nor do descriptors');
 is(scalar(grep { $_->{title} =~ /monitor/ && $_->{pid} == $pid }

@@ -18,7 +18,7 @@ use VidgenTest::Http qw(many);
 use VidgenTest::Nginx;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
-use VidgenTest::Util qw(wait_for);
+use VidgenTest::Util qw(uuid wait_for);
 
 my $jobs = $ENV{VIDGEN_VALGRIND} ? 100 : 1000;
 
@@ -55,12 +55,17 @@ http {
         proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
         include                       %%PROVIDERS%%/vidgen_pass.conf;
         location = /generate-video    { vidgen_generate; }
+        location /jobs/               { vidgen_job; }
     }
 }
 EOT
 }
 
 my @nginx = (nginx(), nginx());
+for my $nginx (@nginx) {
+    my $url = $nginx->url('/jobs/' . uuid());
+    wait_for { !grep { $_->{status} != 404 } many(4, 'GET', $url) };
+}
 
 my ($accepted, $began) = (0, time);
 for my $i (1 .. $jobs / 50) {

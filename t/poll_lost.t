@@ -1,5 +1,7 @@
 #!/usr/bin/perl
 
+# Not under valgrind: it measures time
+#
 # Webhooks that never come, or cannot be believed: the jobs end all the same.
 
 use strict;

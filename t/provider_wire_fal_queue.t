@@ -11,7 +11,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use Digest::SHA qw(sha256_hex);
-use Test::More tests => 29;
+use Test::More tests => 31;
 
 use VidgenTest::Books qw(wrong_books);
 use VidgenTest::Ed25519;
@@ -148,6 +148,12 @@ ok($wire->poll($order, 'GET /fal-ai/veo3/requests/q-6/status', body =>
     . '"request_timeout"}'), 'a poll');
 is($wire->job_in($order, 'failed'), 'failed q-6 - Request timed out',
     'completed with an error');
+
+$order = accepted('q-7');
+ok($wire->poll($order, 'GET /fal-ai/veo3/requests/q-7/status',
+    body => '{"status":"COMPLETED","error":"Runner died"}'), 'a poll');
+is($wire->job_in($order, 'failed'), 'failed q-7 - Runner died',
+    'completed with an error of no type');
 
 # what is refused
 

@@ -10,7 +10,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Test::More tests => 22;
+use Test::More tests => 23;
 
 use VidgenTest::Books qw(wrong_books);
 use VidgenTest::Nginx;
@@ -21,6 +21,8 @@ use VidgenTest::Wire qw(standard_webhook);
 my $secret = 'whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD';
 my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $provider = VidgenTest::Provider->new;
+$provider->on('^GET /tasks\?external_task_ids=probe$', status => 404,
+    body => '{"code":1203,"message":"task not found"}');
 
 my $nginx = VidgenTest::Nginx->new(
     vars => { DB => $pg->edge_conninfo },
@@ -55,7 +57,8 @@ http {
             vidgen_generate;
         }
 
-        location = /video-webhook { vidgen_webhook; }
+        location = /video-webhook   { vidgen_webhook; }
+        location = /provider-health { vidgen_health; }
     }
 }
 EOT
@@ -129,6 +132,7 @@ is($refused->{answer}{status}, 503, 'too many, as 429');
 my ($probe) = grep { $_->{uri} eq '/tasks?external_task_ids=probe' }
     @{ $provider->requests };
 is($wire->headers($probe // {}), $bearer, 'a probe');
+is($wire->health('kling'), 'healthy', 'that finds nothing is healthy');
 
 is_deeply([wrong_books($pg)], [], 'the books are right');
 

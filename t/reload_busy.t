@@ -2,6 +2,8 @@
 
 # Reloads under traffic: every request is answered, every result is applied
 # once, no descriptor and no connection to PostgreSQL is left over.
+#
+# Not under valgrind: it measures time.
 
 use strict;
 use warnings;

@@ -2,6 +2,8 @@
 
 # A reload while 100 statements wait behind a row lock: new workers serve at
 # once, the old one answers all and exits.
+#
+# Not under valgrind: it measures time.
 
 use strict;
 use warnings;

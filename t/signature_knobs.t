@@ -12,7 +12,7 @@ use lib "$FindBin::Bin/lib";
 use Digest::SHA qw(hmac_sha256 hmac_sha256_base64 hmac_sha256_hex
     hmac_sha512_base64 hmac_sha512_hex sha256_hex);
 use MIME::Base64 qw(encode_base64);
-use Test::More tests => 106;
+use Test::More tests => 107;
 
 use VidgenTest::Ed25519;
 use VidgenTest::Http qw(post);
@@ -184,6 +184,7 @@ http {
 }
 EOT
 
+my $alphabet = join '', 'A' .. 'Z', 'a' .. 'z', 0 .. 9, '+/';
 my $number = 0;
 my $secret = 'plain secret';
 my $bytes = "\0\xffkey";
@@ -215,6 +216,8 @@ accepted('base64', 'without padding',
 refused('base64', 'hex', sub { hmac_sha256_hex($_[0], $secret) });
 refused('base64', 'too much padding',
     sub { base64_256($_[0], $secret) . '=' });
+refused('base64', 'other spare bits', sub { base64_256($_[0], $secret)
+    =~ s/(.)=$/substr($alphabet, index($alphabet, $1) + 1, 1) . '='/er });
 accepted('sha512-base64', 'base64', sub { hmac_sha512_base64($_[0], $secret)
     . '==' });
 

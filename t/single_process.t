@@ -37,7 +37,7 @@ events { }
 http {
     %%HTTP%%
 
-    vidgen_database "%%DB%%";
+    vidgen_database "%%DB%%" timeout=20s;
     include         %%PROVIDERS%%/fal.conf;
 
     server {

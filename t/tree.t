@@ -39,7 +39,7 @@ my %owner = (
 );
 
 my @vendors = qw(fal runway pika replicate kling minimax heygen luma
-    wavespeed);
+    wavespeed gemini);
 
 my $top = 'ngx_http_vidgen_module.c';
 

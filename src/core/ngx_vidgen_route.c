@@ -24,8 +24,10 @@ typedef struct {
 
 static void ngx_vidgen_route_transport(ngx_vidgen_response_t *response,
     ngx_vidgen_verdict_t *verdict);
-static ngx_int_t ngx_vidgen_route_status(ngx_vidgen_submit_t *submit,
-    ngx_uint_t status, ngx_pool_t *pool, ngx_vidgen_verdict_t *verdict);
+static ngx_int_t ngx_vidgen_route_status(ngx_uint_t status,
+    ngx_pool_t *pool, ngx_vidgen_verdict_t *verdict);
+static void ngx_vidgen_route_listed(ngx_vidgen_submit_t *submit,
+    ngx_uint_t status, ngx_vidgen_verdict_t *verdict);
 static ngx_int_t ngx_vidgen_route_success(ngx_vidgen_submit_t *submit,
     ngx_vidgen_response_t *response, ngx_pool_t *pool,
     ngx_vidgen_verdict_t *verdict);
@@ -65,9 +67,11 @@ static ngx_vidgen_route_transport_t  ngx_vidgen_route_transports[] = {
 /*
  * The first row that holds the status decides.  408, 502, 504 and 52x come
  * from a gateway before the provider that did not get its answer; 500, 501
- * and 503 are the provider's own no.
+ * and 503 are the provider's own no.  nginx takes an interim answer for the
+ * final one, and what would have followed it may be an acceptance.
  */
 static ngx_vidgen_route_status_t  ngx_vidgen_route_statuses[] = {
+    { 100, 199, UNKNOWN,  NGX_VIDGEN_NEXT_INVALID_ANSWER, 0 },
     { 200, 299, ACCEPTED, 0, 0 },
     { 400, 400, REFUSED,  0, 1 },
     { 401, 401, REFUSED,  NGX_VIDGEN_NEXT_HTTP_401, 0 },
@@ -113,10 +117,12 @@ ngx_vidgen_route_judge(ngx_vidgen_submit_t *submit,
         return NGX_OK;
     }
 
-    rc = ngx_vidgen_route_status(submit, response->http_status, pool, verdict);
+    rc = ngx_vidgen_route_status(response->http_status, pool, verdict);
     if (rc != NGX_OK) {
         return rc;
     }
+
+    ngx_vidgen_route_listed(submit, response->http_status, verdict);
 
     return ngx_vidgen_route_success(submit, response, pool, verdict);
 }
@@ -142,8 +148,8 @@ ngx_vidgen_route_transport(ngx_vidgen_response_t *response,
 
 
 static ngx_int_t
-ngx_vidgen_route_status(ngx_vidgen_submit_t *submit, ngx_uint_t status,
-    ngx_pool_t *pool, ngx_vidgen_verdict_t *verdict)
+ngx_vidgen_route_status(ngx_uint_t status, ngx_pool_t *pool,
+    ngx_vidgen_verdict_t *verdict)
 {
     u_char                     *p;
     ngx_vidgen_route_status_t  *row;
@@ -158,15 +164,6 @@ ngx_vidgen_route_status(ngx_vidgen_submit_t *submit, ngx_uint_t status,
     verdict->next = row->next;
     verdict->content = row->content;
 
-    if (ngx_vidgen_provider_code(&submit->refused, status)) {
-        verdict->state = NGX_VIDGEN_ATTEMPT_STATE_REFUSED;
-    }
-
-    if (ngx_vidgen_provider_code(&submit->unknown, status)) {
-        verdict->state = NGX_VIDGEN_ATTEMPT_STATE_UNKNOWN;
-        verdict->content = 0;
-    }
-
     p = ngx_pnalloc(pool, sizeof("http_") - 1 + NGX_INT_T_LEN);
     if (p == NULL) {
         return NGX_ERROR;
@@ -176,6 +173,22 @@ ngx_vidgen_route_status(ngx_vidgen_submit_t *submit, ngx_uint_t status,
     verdict->reason.len = ngx_sprintf(p, "http_%ui", status) - p;
 
     return NGX_OK;
+}
+
+
+/* what the definition says of a status against the table */
+static void
+ngx_vidgen_route_listed(ngx_vidgen_submit_t *submit, ngx_uint_t status,
+    ngx_vidgen_verdict_t *verdict)
+{
+    if (ngx_vidgen_provider_code(&submit->refused, status)) {
+        verdict->state = NGX_VIDGEN_ATTEMPT_STATE_REFUSED;
+    }
+
+    if (ngx_vidgen_provider_code(&submit->unknown, status)) {
+        verdict->state = NGX_VIDGEN_ATTEMPT_STATE_UNKNOWN;
+        verdict->content = 0;
+    }
 }
 
 
@@ -224,11 +237,11 @@ ngx_vidgen_route_success(ngx_vidgen_submit_t *submit,
     }
 
     if (ngx_vidgen_provider_condition(&submit->refuse, json, pool)) {
-        return ngx_vidgen_route_status(submit, 422, pool, verdict);
+        return ngx_vidgen_route_status(422, pool, verdict);
     }
 
     if (ngx_vidgen_provider_condition(&submit->retry, json, pool)) {
-        return ngx_vidgen_route_status(submit, 503, pool, verdict);
+        return ngx_vidgen_route_status(503, pool, verdict);
     }
 
     if (rc != NGX_OK

@@ -2,27 +2,10 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "http/ngx_http_vidgen_attempt.h"
+#include "http/ngx_http_vidgen_attempt_message.h"
 #include "http/ngx_http_vidgen_attempt_response.h"
 
 
-/* what the subrequest is given; all made before it, for it cannot be undone */
-typedef struct {
-    ngx_http_headers_in_t      headers_in;
-    ngx_http_request_body_t   *body;
-    ngx_http_variable_value_t *variables;
-} ngx_http_vidgen_message_t;
-
-
-static ngx_int_t ngx_http_vidgen_attempt_build(
-    ngx_http_vidgen_operation_t *op, ngx_http_vidgen_message_t *message);
-static ngx_int_t ngx_http_vidgen_attempt_fill(ngx_http_vidgen_operation_t *op,
-    ngx_http_vidgen_message_t *message);
-static ngx_int_t ngx_http_vidgen_attempt_headers(ngx_pool_t *pool,
-    ngx_http_vidgen_message_t *message, ngx_array_t *headers);
-static ngx_int_t ngx_http_vidgen_attempt_header(ngx_pool_t *pool,
-    ngx_http_vidgen_message_t *message, ngx_vidgen_pair_t *pair);
-static ngx_int_t ngx_http_vidgen_attempt_body(ngx_pool_t *pool,
-    ngx_http_vidgen_message_t *message, ngx_str_t *body);
 static ngx_int_t ngx_http_vidgen_attempt_done(ngx_http_request_t *sr,
     void *data, ngx_int_t rc);
 static void ngx_http_vidgen_attempt_begun(ngx_event_t *ev);
@@ -48,7 +31,7 @@ ngx_http_vidgen_attempt_start(ngx_http_vidgen_operation_t *op)
 
     r = op->task.request;
 
-    rc = ngx_http_vidgen_attempt_build(op, &message);
+    rc = ngx_http_vidgen_attempt_message(op, &message);
     if (rc != NGX_OK) {
         return rc;
     }
@@ -99,188 +82,6 @@ ngx_http_vidgen_attempt_start(ngx_http_vidgen_operation_t *op)
     op->attempt.begun.log = op->task.log;
 
     ngx_post_event(&op->attempt.begun, &ngx_posted_events);
-
-    return NGX_OK;
-}
-
-
-/*
- * Fills URL, headers and body while the request has fresh variables, so that
- * what depends on $vidgen_* (a map by provider) is evaluated for this attempt.
- */
-static ngx_int_t
-ngx_http_vidgen_attempt_build(ngx_http_vidgen_operation_t *op,
-    ngx_http_vidgen_message_t *message)
-{
-    ngx_int_t                   rc;
-    ngx_http_request_t         *r;
-    ngx_http_variable_value_t  *variables;
-    ngx_http_core_main_conf_t  *cmcf;
-
-    r = op->task.request;
-    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
-
-    message->variables = ngx_pcalloc(r->pool, cmcf->variables.nelts
-                                          * sizeof(ngx_http_variable_value_t));
-    if (message->variables == NULL) {
-        return NGX_ERROR;
-    }
-
-    variables = r->variables;
-    r->variables = message->variables;
-
-    rc = ngx_http_vidgen_attempt_fill(op, message);
-
-    r->variables = variables;
-
-    return rc;
-}
-
-
-static ngx_int_t
-ngx_http_vidgen_attempt_fill(ngx_http_vidgen_operation_t *op,
-    ngx_http_vidgen_message_t *message)
-{
-    ngx_int_t               rc;
-    ngx_str_t               body;
-    ngx_pool_t             *pool;
-    ngx_array_t             headers;
-    ngx_vidgen_request_t   *request;
-    ngx_vidgen_provider_t  *provider;
-
-    provider = op->candidate->provider;
-    request = &provider->submit->request;
-    pool = op->task.request->pool;
-
-    if (ngx_http_vidgen_operation_source(op, provider) != NGX_OK
-        || ngx_array_init(&headers, pool, 8, sizeof(ngx_vidgen_pair_t))
-           != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    rc = ngx_vidgen_provider_url(request, &op->source, pool,
-                                 &op->source.values[NGX_VIDGEN_VALUE_URL]);
-    if (rc != NGX_OK) {
-        return rc;
-    }
-
-    rc = ngx_vidgen_provider_body(request, &op->source, pool, &body);
-    if (rc != NGX_OK) {
-        return rc;
-    }
-
-    rc = ngx_vidgen_provider_headers(provider, request, &op->source, pool,
-                                     &headers);
-    if (rc != NGX_OK) {
-        return rc;
-    }
-
-    rc = ngx_http_vidgen_attempt_headers(pool, message, &headers);
-    if (rc != NGX_OK) {
-        return rc;
-    }
-
-    return ngx_http_vidgen_attempt_body(pool, message, &body);
-}
-
-
-/* nothing of the client's headers reaches a provider */
-static ngx_int_t
-ngx_http_vidgen_attempt_headers(ngx_pool_t *pool,
-    ngx_http_vidgen_message_t *message, ngx_array_t *headers)
-{
-    ngx_uint_t          i;
-    ngx_vidgen_pair_t  *pair;
-
-    static ngx_vidgen_pair_t  own[] = {
-        { ngx_string("Content-Type"), ngx_string("application/json") },
-        { ngx_string("Accept"), ngx_string("application/json") },
-        { ngx_string("User-Agent"), ngx_string("ngx_http_vidgen_module") }
-    };
-
-    ngx_memzero(&message->headers_in, sizeof(ngx_http_headers_in_t));
-
-    if (ngx_list_init(&message->headers_in.headers, pool, 8,
-                      sizeof(ngx_table_elt_t))
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    for (i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
-        if (ngx_http_vidgen_attempt_header(pool, message, &own[i]) != NGX_OK) {
-            return NGX_ERROR;
-        }
-    }
-
-    pair = headers->elts;
-
-    for (i = 0; i < headers->nelts; i++) {
-        if (ngx_http_vidgen_attempt_header(pool, message, &pair[i])
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_vidgen_attempt_header(ngx_pool_t *pool,
-    ngx_http_vidgen_message_t *message, ngx_vidgen_pair_t *pair)
-{
-    ngx_table_elt_t  *h;
-
-    h = ngx_list_push(&message->headers_in.headers);
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-
-    ngx_memzero(h, sizeof(ngx_table_elt_t));
-
-    h->key = pair->name;
-    h->value = pair->value;
-    h->lowcase_key = ngx_pnalloc(pool, pair->name.len);
-    if (h->lowcase_key == NULL) {
-        return NGX_ERROR;
-    }
-
-    h->hash = ngx_hash_strlow(h->lowcase_key, pair->name.data, pair->name.len);
-
-    return NGX_OK;
-}
-
-
-/* what the proxy module sends is the body of the request it is given */
-static ngx_int_t
-ngx_http_vidgen_attempt_body(ngx_pool_t *pool,
-    ngx_http_vidgen_message_t *message, ngx_str_t *body)
-{
-    ngx_buf_t  *b;
-
-    message->body = ngx_pcalloc(pool, sizeof(ngx_http_request_body_t));
-    b = ngx_calloc_buf(pool);
-
-    if (message->body == NULL || b == NULL) {
-        return NGX_ERROR;
-    }
-
-    message->body->bufs = ngx_alloc_chain_link(pool);
-    if (message->body->bufs == NULL) {
-        return NGX_ERROR;
-    }
-
-    b->pos = body->data;
-    b->last = body->data + body->len;
-    b->memory = 1;
-    b->last_buf = 1;
-
-    message->body->bufs->buf = b;
-    message->body->bufs->next = NULL;
-    message->headers_in.content_length_n = body->len;
 
     return NGX_OK;
 }

@@ -18,6 +18,11 @@
      |NGX_HTTP_VIDGEN_BIT(ASPECT_RATIO)|NGX_HTTP_VIDGEN_BIT(USER)            \
      |NGX_HTTP_VIDGEN_BIT(ATTEMPT_ID))
 
+/* a job keeps neither its duration nor its aspect ratio */
+#define NGX_HTTP_VIDGEN_POLL_VALUES                                          \
+    ((NGX_HTTP_VIDGEN_JOB_VALUES|NGX_HTTP_VIDGEN_BIT(PROVIDER_JOB_ID))       \
+     & ~(NGX_HTTP_VIDGEN_BIT(DURATION)|NGX_HTTP_VIDGEN_BIT(ASPECT_RATIO)))
+
 
 static char *ngx_http_vidgen_conf_note(ngx_conf_t *cf,
     ngx_http_vidgen_block_t *block, ngx_vidgen_template_t *template);
@@ -37,8 +42,7 @@ static const struct {
       |NGX_HTTP_VIDGEN_BIT(WEBHOOK_URL)
       |NGX_HTTP_VIDGEN_BIT(WEBHOOK_URL_ESCAPED), 1, 0 },
 
-    { NGX_HTTP_VIDGEN_POLL_CONF, NGX_HTTP_VIDGEN_JOB_VALUES
-      |NGX_HTTP_VIDGEN_BIT(PROVIDER_JOB_ID), 0, 1 },
+    { NGX_HTTP_VIDGEN_POLL_CONF, NGX_HTTP_VIDGEN_POLL_VALUES, 0, 1 },
 
     { NGX_HTTP_VIDGEN_WEBHOOK_CONF, NGX_HTTP_VIDGEN_BIT(BODY)
       |NGX_HTTP_VIDGEN_BIT(BODY_SHA256)|NGX_HTTP_VIDGEN_BIT(TIMESTAMP),

@@ -15,8 +15,13 @@ static ngx_int_t ngx_http_vidgen_generate_prepare(
 static ngx_int_t ngx_http_vidgen_generate_prefer(
     ngx_http_vidgen_operation_t *op, ngx_array_t *providers,
     ngx_http_vidgen_error_e *error);
+static ngx_int_t ngx_http_vidgen_generate_usable(
+    ngx_http_vidgen_operation_t *op, ngx_array_t *providers,
+    ngx_array_t *usable);
 static ngx_int_t ngx_http_vidgen_generate_try(ngx_http_vidgen_operation_t *op,
-    ngx_array_t *providers);
+    ngx_vidgen_provider_t *provider);
+static ngx_int_t ngx_http_vidgen_generate_fill(ngx_http_vidgen_operation_t *op,
+    ngx_vidgen_provider_t *provider);
 static ngx_int_t ngx_http_vidgen_generate_refuse(ngx_http_request_t *r,
     ngx_http_vidgen_error_e error, ngx_str_t *detail);
 
@@ -134,7 +139,7 @@ ngx_http_vidgen_generate_prepare(ngx_http_vidgen_operation_t *op,
     ngx_str_t *candidates, ngx_http_vidgen_error_e *error, ngx_str_t *detail)
 {
     ngx_int_t     rc;
-    ngx_array_t  *providers;
+    ngx_array_t  *providers, usable;
 
     rc = ngx_http_vidgen_input_read(op->task.request, op->task.pool,
                                     &op->input, error, detail);
@@ -154,14 +159,14 @@ ngx_http_vidgen_generate_prepare(ngx_http_vidgen_operation_t *op,
         return rc;
     }
 
-    rc = ngx_http_vidgen_generate_try(op, providers);
+    rc = ngx_http_vidgen_generate_usable(op, providers, &usable);
     if (rc != NGX_OK) {
         *error = NGX_HTTP_VIDGEN_BAD_FIELD;
         ngx_str_set(detail, "a value has bytes that cannot be sent");
         return rc;
     }
 
-    return ngx_vidgen_route_candidates(providers, op->mcf->zone,
+    return ngx_vidgen_route_candidates(&usable, op->mcf->zone,
                                        &op->mcf->monitor.rule, op->task.pool,
                                        candidates);
 }
@@ -199,44 +204,115 @@ ngx_http_vidgen_generate_prefer(ngx_http_vidgen_operation_t *op,
 }
 
 
-/* a value that no candidate's URL or header can take is the client's fault */
+/*
+ * The providers whose URL can take the values: a map that has no name for the
+ * model leaves one out.  NGX_DECLINED: there is none, or a header has bytes
+ * that cannot be sent; NGX_ERROR: no memory.
+ */
 static ngx_int_t
-ngx_http_vidgen_generate_try(ngx_http_vidgen_operation_t *op,
-    ngx_array_t *providers)
+ngx_http_vidgen_generate_usable(ngx_http_vidgen_operation_t *op,
+    ngx_array_t *providers, ngx_array_t *usable)
 {
     ngx_int_t                rc;
-    ngx_str_t                url;
     ngx_uint_t               i;
-    ngx_array_t              headers;
-    ngx_vidgen_request_t    *request;
-    ngx_vidgen_provider_t  **provider;
+    ngx_vidgen_provider_t  **provider, **place;
+
+    if (ngx_array_init(usable, op->task.pool, providers->nelts,
+                       sizeof(ngx_vidgen_provider_t *))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
 
     provider = providers->elts;
 
     for (i = 0; i < providers->nelts; i++) {
 
-        request = &provider[i]->submit->request;
+        rc = ngx_http_vidgen_generate_try(op, provider[i]);
 
-        if (ngx_http_vidgen_operation_source(op, provider[i]) != NGX_OK
-            || ngx_array_init(&headers, op->task.pool, 4,
-                              sizeof(ngx_vidgen_pair_t)) != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-
-        rc = ngx_vidgen_provider_url(request, &op->source, op->task.pool,
-                                     &url);
-        if (rc == NGX_OK) {
-            rc = ngx_vidgen_provider_headers(provider[i], request, &op->source,
-                                             op->task.pool, &headers);
+        if (rc == NGX_DONE) {
+            continue;
         }
 
         if (rc != NGX_OK) {
             return rc;
         }
+
+        place = ngx_array_push(usable);
+        if (place == NULL) {
+            return NGX_ERROR;
+        }
+
+        *place = provider[i];
     }
 
-    return NGX_OK;
+    return usable->nelts ? NGX_OK : NGX_DECLINED;
+}
+
+
+/*
+ * With fresh variables, for a map may differ by provider.  NGX_DONE: its URL
+ * cannot be filled.
+ */
+static ngx_int_t
+ngx_http_vidgen_generate_try(ngx_http_vidgen_operation_t *op,
+    ngx_vidgen_provider_t *provider)
+{
+    ngx_int_t                   rc;
+    ngx_http_request_t         *r;
+    ngx_http_vidgen_ctx_t      *ctx;
+    ngx_http_variable_value_t  *variables;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    r = op->task.request;
+    ctx = op->task.ctx;
+    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
+
+    variables = r->variables;
+
+    r->variables = ngx_pcalloc(op->task.pool, cmcf->variables.nelts
+                                          * sizeof(ngx_http_variable_value_t));
+    if (r->variables == NULL) {
+        r->variables = variables;
+        return NGX_ERROR;
+    }
+
+    ctx->provider = provider->name;
+
+    rc = ngx_http_vidgen_generate_fill(op, provider);
+
+    ngx_str_null(&ctx->provider);
+    r->variables = variables;
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_http_vidgen_generate_fill(ngx_http_vidgen_operation_t *op,
+    ngx_vidgen_provider_t *provider)
+{
+    ngx_int_t              rc;
+    ngx_str_t              url;
+    ngx_array_t            headers;
+    ngx_vidgen_request_t  *request;
+
+    request = &provider->submit->request;
+
+    if (ngx_http_vidgen_operation_source(op, provider) != NGX_OK
+        || ngx_array_init(&headers, op->task.pool, 4,
+                          sizeof(ngx_vidgen_pair_t)) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    rc = ngx_vidgen_provider_url(request, &op->source, op->task.pool, &url);
+    if (rc != NGX_OK) {
+        return rc == NGX_DECLINED ? NGX_DONE : rc;
+    }
+
+    return ngx_vidgen_provider_headers(provider, request, &op->source,
+                                       op->task.pool, &headers);
 }
 
 

@@ -155,6 +155,10 @@ ngx_http_vidgen_next_failure(ngx_http_vidgen_operation_t *op)
         return NGX_HTTP_VIDGEN_PROVIDER_REFUSED;
     }
 
+    if (op->unfit) {
+        return NGX_HTTP_VIDGEN_BAD_FIELD;
+    }
+
     return op->throttled ? NGX_HTTP_VIDGEN_NO_PROVIDER
                          : NGX_HTTP_VIDGEN_PROVIDER_FAILED;
 }

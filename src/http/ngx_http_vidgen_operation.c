@@ -47,6 +47,13 @@ ngx_http_vidgen_operation_create(ngx_http_request_t *r,
     store = ngx_http_vidgen_store();
     ctx = ngx_http_vidgen_ctx(r, 0);
 
+    if (ctx->operation) {
+        /* both would take the values of one of them, keys too */
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "vidgen: a generation within a generation is refused");
+        return NGX_ERROR;
+    }
+
     if (store == NULL
         || ngx_vidgen_pg_reserve(ngx_vidgen_store_pg(store)) != NGX_OK)
     {
@@ -62,6 +69,7 @@ ngx_http_vidgen_operation_create(ngx_http_request_t *r,
 
     op->reserved = 1;
     op->throttled = 1;
+    op->unfit = 1;
     op->mcf = ngx_http_get_module_main_conf(r, ngx_http_vidgen_module);
     op->lcf = ngx_http_get_module_loc_conf(r, ngx_http_vidgen_module);
     op->deadline = ngx_current_msec + op->lcf->next_provider_timeout;
@@ -343,6 +351,7 @@ ngx_http_vidgen_operation_attempt(ngx_http_vidgen_operation_t *op)
 
     if (!op->resent) {
         ngx_memzero(&op->verdict, sizeof(ngx_vidgen_verdict_t));
+        ngx_memzero(&op->attempt, sizeof(ngx_http_vidgen_attempt_t));
         op->verdict.state = NGX_VIDGEN_ATTEMPT_STATE_UNSENT;
     }
 
@@ -360,12 +369,22 @@ ngx_http_vidgen_operation_attempt(ngx_http_vidgen_operation_t *op)
     rc = ngx_http_vidgen_attempt_start(op);
 
     if (rc == NGX_OK) {
+        op->unfit = 0;
         return;
     }
 
-    ngx_http_vidgen_closer_abandon(op, rc == NGX_DECLINED
-                                       ? NGX_HTTP_VIDGEN_BAD_FIELD
-                                       : NGX_HTTP_VIDGEN_UNAVAILABLE);
+    if (rc == NGX_DECLINED && !op->resent) {
+        /* a value is not of the type that this definition wants */
+        ngx_str_set(&op->verdict.reason, "refused");
+        op->verdict.next = NGX_VIDGEN_NEXT_ERROR|NGX_VIDGEN_NEXT_UNSENT;
+        op->candidate->closed = 1;
+
+        ngx_http_vidgen_operation_log(op);
+        ngx_http_vidgen_next_decide(op);
+        return;
+    }
+
+    ngx_http_vidgen_closer_abandon(op, NGX_HTTP_VIDGEN_UNAVAILABLE);
 }
 
 

@@ -91,6 +91,8 @@ struct ngx_http_vidgen_operation_s {
     unsigned                         reserved:1;  /* a place for the closer */
     unsigned                         throttled:1; /* every attempt so far
                                                      ended in 429 */
+    unsigned                         unfit:1;     /* none so far could be sent
+                                                     with these values */
     unsigned                         begun:1;     /* begin is known */
     unsigned                         resent:1;    /* it was sent before,
                                                      with an unknown outcome */

@@ -69,8 +69,11 @@ ngx_http_vidgen_task_detach(ngx_http_vidgen_task_t *task)
         return;
     }
 
-    task->ctx->source = NULL;
-    task->ctx->operation = NULL;
+    if ((void *) task->ctx->operation == (void *) task) {
+        task->ctx->source = NULL;
+        task->ctx->operation = NULL;
+    }
+
     task->cleanup->handler = NULL;
     task->request = NULL;
     task->ctx = NULL;

@@ -5,7 +5,7 @@
 #include "shm/ngx_vidgen_metric.h"
 
 
-#define NGX_VIDGEN_POLL_BODY   1048576   /* bytes of an answer */
+#define NGX_VIDGEN_POLL_BODY   262144    /* bytes of an answer */
 #define NGX_VIDGEN_POLL_RETRY  10        /* seconds, where a 429 names none */
 
 

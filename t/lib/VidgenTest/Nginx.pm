@@ -37,7 +37,8 @@ use File::Temp qw(tempdir);
 use Scalar::Util qw(weaken);
 use Time::HiRes qw(sleep time);
 
-use VidgenTest::Util qw(alive free_port reap root slurp spawn spew wait_for);
+use VidgenTest::Util qw(alive free_port patience reap root slurp spawn spew
+    wait_for);
 
 my %running;                        # address => object, of this process
 my $failed = 0;                     # a check at the end did not pass
@@ -98,10 +99,17 @@ sub url {
     return 'http://127.0.0.1:' . $self->port($name) . ($uri // '');
 }
 
-# Writes a configuration; ports stay as they were.
+# Writes a configuration; ports stay as they were.  Under valgrind what has a
+# time limit gets more of it.
 sub configure {
     my ($self, $config) = @_;
     $self->{monitor} = $config =~ /\bvidgen_monitor\b/;
+    if (patience() > 1) {
+        $config =~ s/\b(timeout=|vidgen_attempt_timeout +)(\d+)(?=m?s\b)/
+            $1 . $2 * patience()/gex;
+        $config =~ s/\bvidgen_database\s(?![^;]*timeout=)[^;]+\K;/
+            ' timeout=1m;'/gex;
+    }
     $self->write_file('nginx.conf', $config);
 }
 
@@ -351,7 +359,7 @@ sub _command {
     mkdir $logs;
     chmod 01777, $logs;
     return (qw(valgrind -q --vgdb=no --trace-children=yes --num-callers=20
-        --leak-check=full --show-leak-kinds=definite
+        --keep-debuginfo=yes --leak-check=full --show-leak-kinds=definite
         --errors-for-leak-kinds=definite),
         '--suppressions=' . root() . '/t/valgrind.supp',
         "--log-file=$logs/%p", @command);

@@ -91,7 +91,7 @@ sub forget_requests { $_[0]->call('forget_requests') }
 
 
 # All requests so far, oldest first: { method, uri, headers (lower-case names),
-# body, time, id (given in the answer), dropped }.
+# body, time, id (given in the answer), answer (its status), dropped }.
 sub requests { $_[0]->call('requests') }
 
 # Waits until there are $n and returns them; nothing if they do not come.
@@ -255,7 +255,7 @@ sub _answer {
         return $stream->close;
     }
 
-    my $status = $answer->{status} // 200;
+    my $status = $request->{answer} = $answer->{status} // 200;
     my $body = $answer->{body} // $self->_usual_body($request, $status);
     $body = $json->encode($body) if ref $body;
 

@@ -31,12 +31,13 @@ our @EXPORT_OK = qw(definition standard_webhook);
 my $hooks = 'https://hooks.test/video-webhook';
 
 
-# Options: pg, nginx, provider.  Makes the models "model-1" and those named in
+# Options: pg, nginx, provider, submit (what "METHOD uri" of a submit matches,
+# where another POST is none).  Makes the models "model-1" and those named in
 # models, at 3 credits.
 sub new {
     my ($class, %opt) = @_;
 
-    my $self = bless { %opt }, $class;
+    my $self = bless { submit => '^POST ', %opt }, $class;
     $self->{user} = customer($self->{pg}, 1000);
     $self->{pg}->query("INSERT INTO models (id, credits_per_generation)
         VALUES ('$_', 3)") for 'model-1', @{ $opt{models} // [] };
@@ -51,12 +52,11 @@ sub new {
 sub order {
     my ($self, $input, %answer) = @_;
 
-    $self->{provider}->on('^POST ', %answer);
+    $self->{provider}->on($self->{submit}, %answer);
     my $answer = post($self->{nginx}->url('/generate-video'),
         { user_id => $self->{user}, %$input });
 
-    my ($request) = reverse grep { $_->{method} eq 'POST' }
-        @{ $self->{provider}->requests };
+    my ($request) = reverse $self->submits;
     my $sent = "$request->{method} $request->{uri} $request->{body}";
     my ($url) = $sent =~ m{(\Q$hooks\E\?[^"]*)};
 
@@ -77,6 +77,13 @@ sub order {
 
     return { answer => $answer, request => $request, sent => $sent,
         url => $url, attempt => $attempt, job => $job };
+}
+
+# All submits so far.
+sub submits {
+    my ($self) = @_;
+    return grep { "$_->{method} $_->{uri}" =~ $self->{submit} }
+        @{ $self->{provider}->requests };
 }
 
 # The headers that a definition gave a request, as "name: value", sorted.
