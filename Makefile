@@ -28,8 +28,8 @@ TEST_PACKAGES   = ca-certificates curl libio-socket-ssl-perl openssl perl \
 BENCH_PACKAGES  = wrk
 MEMORY_PACKAGES = libc6-dbg valgrind
 
-.PHONY: help deps build install demo test check check-memory bench clean \
-        configured
+.PHONY: help deps build install demo test torture check check-memory bench \
+        clean configured
 
 
 help:
@@ -41,6 +41,7 @@ help:
 	@echo '                   private nginx, PostgreSQL and provider'
 	@echo '                   (KEEP=1 leaves them running)'
 	@echo 'make test          run the tests (PROVE_FLAGS="-j4 -v")'
+	@echo 'make torture       2000 generations while everything fails'
 	@echo 'make check         run the checks of the sources'
 	@echo 'make check-memory  run the tests under valgrind'
 	@echo 'make bench         measure; writes build/bench.json'
@@ -109,6 +110,11 @@ demo: build
 
 test: build
 	$(PROVE) $(PROVE_FLAGS) -r t
+
+
+# VIDGEN_SEED=N repeats the decisions of a run
+torture: build
+	VIDGEN_GENERATIONS=2000 $(PROVE) -v t/torture.t
 
 
 check: build

@@ -1,81 +1,58 @@
 package VidgenBench;
 
-# What is measured: one nginx worker and a PostgreSQL that really commits,
-# the load, and the processor time that it cost.
+# What is measured: one nginx worker, a PostgreSQL that really commits and a
+# provider that takes no time; the load, and the processor time that it cost.
 
 use strict;
 use warnings;
 
-use Digest::SHA qw(hmac_sha256_hex);
 use File::Temp ();
 use FindBin;
+use IO::Socket::INET;
 use JSON::PP;
 use POSIX ();
 use Time::HiRes qw(time);
 
 use VidgenTest::Certificate;
-use VidgenTest::Http qw(request);
+use VidgenTest::Http qw(get);
 use VidgenTest::Nginx;
 use VidgenTest::Postgres;
-use VidgenTest::Util qw(slurp spew);
+use VidgenTest::Util qw(slurp spew wait_for);
 
 my $users = 1000;
 my $credits = 1_000_000;            # of each, at first
 my $connections = 64;               # of wrk
 my $secret = 'bench-webhook-secret';
-my $provider = 'fal.ai';
+my $hung = 8;                       # providers whose probes hang
 my $ticks = POSIX::sysconf(POSIX::_SC_CLK_TCK());
+
+# The nginx that may run, one at a time.  "patient" never takes a provider for
+# down in one measurement; in "hung" probes are always under way and nobody
+# answers them.
+my %monitor = (
+    plain   => 'vidgen_monitor off;',
+    patient => 'vidgen_monitor interval=1h fails=1000;',
+    hung    => 'vidgen_monitor interval=1s timeout=5s;',
+);
 
 
 sub new {
     my ($class) = @_;
 
     my $self = bless {
-        dir  => File::Temp->newdir('vidgen-bench-XXXXXXXX', TMPDIR => 1),
-        pg   => VidgenTest::Postgres->new(fsync => 1),
-        tls  => VidgenTest::Certificate->new,
-        jobs => 0,                  # prepared so far
-        sent => 0,                  # events
+        dir       => File::Temp->newdir('vidgen-bench-XXXXXXXX', TMPDIR => 1),
+        pg        => VidgenTest::Postgres->new(fsync => 1),
+        tls       => VidgenTest::Certificate->new,
+        jobs      => 0,             # prepared so far
+        sent      => 0,             # events
+        generated => 0,             # through nginx
+        moved     => 0,             # of these, to the next provider
     }, $class;
 
-    $self->{nginx} = VidgenTest::Nginx->new(
-        log  => 'warn',
-        vars => { DB => $self->{pg}->edge_conninfo, CA => $self->{tls}->ca,
-                  ANSWER => '{"success":true,"job_id":"' . attempt(0) . '"}' },
-        env  => { FAL_BASE_URL => 'http://127.0.0.1:1', FAL_API_KEY => 'none',
-                  FAL_WEBHOOK_SECRET => $secret },
-        config => <<'EOT')->start;
-%%GLOBALS%%
-
-worker_processes 1;
-
-events { worker_connections 1024; }
-
-http {
-    %%HTTP%%
-    access_log         off;
-    keepalive_requests 100000000;
-
-    vidgen_database "%%DB%%";
-    include         %%PROVIDERS%%/fal.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            http://127.0.0.1:%%PORT%%/video-webhook;
-        proxy_ssl_trusted_certificate %%CA%%;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /video-webhook { vidgen_webhook; }
-
-        # the size of an answer to a webhook
-        location = /return-200 {
-            default_type application/json;
-            return 200 '%%ANSWER%%';
-        }
-    }
-}
-EOT
+    $self->{provider} = VidgenTest::Nginx->new(module => 0, log => 'warn',
+        config => slurp("$FindBin::Bin/provider.conf"))->start;
+    $self->{hole} = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
+        Listen => 4096, Blocking => 0) or die "bench: $@";
 
     $self->{pg}->psql_file("$FindBin::Bin/prepare.sql",
         variables => { users => $users, credits => $credits });
@@ -83,10 +60,13 @@ EOT
 }
 
 
+sub users  { $users }
+sub secret { $secret }
+
 # One line about where this runs.
 sub machine {
     my ($self) = @_;
-    my $processors = () = slurp('/proc/cpuinfo') =~ /^processor/mg;
+    my $processors = processors();
     my ($model) = slurp('/proc/cpuinfo') =~ /^model name\s*:\s*(.*)$/m;
     return "$processors processors" . ($model ? " ($model)" : '')
         . ', PostgreSQL ' . $self->{pg}->value('SHOW server_version')
@@ -94,35 +74,82 @@ sub machine {
         . " connections, all on this machine\n\n";
 }
 
-
-# ---- events ----------------------------------------------------------------
-
-# Makes $n jobs that wait for their webhook and returns the first's number.
-sub prepare {
-    my ($self, $n) = @_;
-    my $first = $self->{jobs} + 1;
-    $self->{jobs} += $n;
-    $self->{pg}->query("CALL bench.prepare($first, $self->{jobs})");
-    return $first;
+sub processors {
+    my $n = () = slurp('/proc/cpuinfo') =~ /^processor/mg;
+    return $n;
 }
 
-sub is_failed { return $_[0] % 10 == 0 }
 
-sub attempt { return sprintf '01900000-0000-7000-8000-%012x', $_[0] }
+# ---- what runs -------------------------------------------------------------
 
-# The line for wrk of the webhook of job $n.
-sub line {
-    my ($n, $signature) = @_;
+# The nginx of that name runs, and no other.  again => 1: with an empty zone.
+sub run {
+    my ($self, $name, %opt) = @_;
 
-    my $result = is_failed($n) ? '"status":"failed","error":"out of memory"'
-        : '"status":"completed","output":{"video_url":"https://cdn.test/'
-            . "bench-$n.mp4\"}";
-    my $body = qq({"request_id":"bench-$n",$result});
-    $signature //= hmac_sha256_hex($body, $secret);
-    return "?provider=$provider&attempt=" . attempt($n)
-        . "\t$signature\t$body\n";
+    return if ($self->{running} // '') eq $name && !$opt{again};
+
+    $self->{nginx}->stop if $self->{nginx};
+    $self->{nginx} = $self->{all}{$name} //= $self->nginx($name);
+    # as if it were the first one, with a probe right away
+    $self->{pg}->query('TRUNCATE provider_health_log');
+
+    my $before = $self->provided;
+    $self->{nginx}->start;
+    $self->{running} = $name;
+
+    # which whoever counts requests is not to count
+    wait_for { $self->provided > $before }
+        or die "bench: no probe\n" if $name ne 'plain';
 }
 
+sub nginx {
+    my ($self, $name) = @_;
+
+    my $hole = 'http://127.0.0.1:' . $self->{hole}->sockport;
+    my $hung = join "\n", map { "vidgen_provider hung-$_ {\n"
+        . "submit { url $hole/; job_id /id; } probe { url $hole/; } }" }
+        1 .. $hung;
+    my $config = slurp("$FindBin::Bin/nginx.conf");
+    $config =~ s/# MONITOR\n/$monitor{$name}\n/;
+    $config =~ s/# HUNG\n/$hung\n/ if $name eq 'hung';
+
+    my $provider = $self->{provider}->url;
+    return VidgenTest::Nginx->new(
+        log    => 'warn',
+        config => $config,
+        vars   => { DB => $self->{pg}->edge_conninfo,
+                    CA => $self->{tls}->ca, STANDIN => $provider,
+                    ANSWER => '{"success":true,"job_id":'
+                        . '"01900000-0000-7000-9000-000000000000"}' },
+        env    => { FAL_BASE_URL => $provider, FAL_API_KEY => 'none',
+                    FAL_WEBHOOK_SECRET => $secret });
+}
+
+# How many requests the provider got so far.
+sub provided {
+    my ($self) = @_;
+    my $status = get($self->{provider}->url('/requests'))->{body};
+    my ($n) = $status =~ /^ \d+ \d+ (\d+) $/m or die "bench: $status\n";
+    return $n - ++$self->{asked};
+}
+
+# Takes the probes that have come since, and leaves them without an answer.
+sub hung {
+    my ($self) = @_;
+    my $n = 0;
+    while (my $socket = $self->{hole}->accept) {
+        push @{ $self->{held} }, $socket;
+        $n++;
+    }
+    return $n;
+}
+
+sub all_hung { $hung }
+
+
+# ---- load ------------------------------------------------------------------
+
+# A file of requests: lines for wrk.lua.
 sub file {
     my ($self, @lines) = @_;
     my $name = "$self->{dir}/" . ++$self->{files};
@@ -130,72 +157,37 @@ sub file {
     return $name;
 }
 
-# The file with a webhook that was handled before.
-sub replayed {
-    my ($self) = @_;
-
-    return $self->{replayed} //= do {
-        my $line = line($self->prepare(64));
-        my ($query, $signature, $body) = split /\t/, $line =~ s/\n//r;
-        my $answer = request('POST',
-            $self->{nginx}->url("/video-webhook$query"),
-            { 'X-Signature' => $signature }, $body);
-        die "bench: $answer->{status} $answer->{body}\n"
-            if $answer->{status} != 200;
-        $self->{sent}++;
-        $self->file($line);
-    };
-}
-
-sub forged {
-    my ($self) = @_;
-    return $self->{forged} //= $self->file(line(1, 'a' x 64));
-}
-
-
-# ---- load ------------------------------------------------------------------
-
+# One request again and again for so many seconds, or the requests of the file
+# once each, all of which must be answered with 2xx.
 sub wrk {
-    my ($self, $uri, $file, $seconds) = @_;
+    my ($self, $uri, $file, %opt) = @_;
 
+    my $seconds = $opt{seconds} // 600;
+    my $n = $opt{connections} // $connections;
     my $before = $self->cpu;
-    my $out = `wrk -t1 -c$connections -d${seconds}s -s $FindBin::Bin/wrk.lua \\
-        @{[$self->{nginx}->url($uri)]} -- $file $connections`;
+    my $out = `wrk -t1 -c$n -d${seconds}s -s $FindBin::Bin/wrk.lua \\
+        @{[$self->{nginx}->url($uri)]} -- $file $n`;
     my ($line) = $out =~ /^(\{.*\})$/m or die "bench: wrk: $out\n";
     my $result = decode_json($line);
 
     die "bench: $result->{errors} errors of wrk\n" if $result->{errors};
+    die "bench: $result->{requests} of $opt{requests} requests were answered,"
+        . " $result->{not_2xx} not with 2xx\n" if $opt{requests}
+        && ($result->{requests} != $opt{requests} || $result->{not_2xx});
     return $self->finish($result, $before);
 }
 
-sub fresh {
-    my ($self, $events) = @_;
-
-    my $first = $self->prepare($events);
-    my $last = $first + $events - 1;
-    my $file = $self->file(map { line($_) } $first .. $last);
-    $self->settle_down;
-
-    my $result = $self->wrk('/video-webhook', $file, 600);
-    die "bench: $result->{requests} of $events webhooks were answered, "
-        . "$result->{not_2xx} not with 200\n"
-        if $result->{requests} != $events || $result->{not_2xx};
-    $self->{sent} += $events;
-    return $result;
-}
-
+# A script of pgbench, so many times by each client; size: what one time of it
+# does.
 sub pgbench {
-    my ($self, $events, $size, $clients) = @_;
+    my ($self, $script, $calls, %opt) = @_;
 
-    my $calls = POSIX::ceil($events / $size / $clients);
-    my $first = $self->prepare($calls * $size * $clients);
-    $self->{pg}->query("CALL bench.calls($first, $self->{jobs}, $size)");
-    $self->settle_down;
-
+    my $clients = $opt{clients} // 1;
+    my $size = $opt{size} // 1;
     my $log = "$self->{dir}/pgbench";
     my $before = $self->cpu;
     my $out = `$self->{pg}{bin}/pgbench -n -M prepared -c $clients -j 1 \\
-        -t $calls -D calls=$calls -D i=0 -f $FindBin::Bin/apply.sql -l \\
+        -t $calls -D calls=$calls -D i=0 -f $FindBin::Bin/$script -l \\
         --log-prefix=$log '@{[$self->{pg}->edge_conninfo]}' 2>&1`;
 
     my ($rate) = $out =~ /^tps = ([\d.]+) \(without/m;
@@ -206,7 +198,6 @@ sub pgbench {
     my @ms = sort { $a <=> $b } map { slurp($_) =~ /^\S+ \S+ (\d+)/mg }
         glob "$log*";
     unlink glob "$log*";
-    $self->{sent} += $requests;
 
     return $self->finish({
         requests => $requests,
@@ -215,6 +206,14 @@ sub pgbench {
         p50_ms   => $ms[0.5 * $#ms] / 1000,
         p99_ms   => $ms[0.99 * $#ms] / 1000,
     }, $before);
+}
+
+# Makes room for $n more jobs and returns the first's number.
+sub number {
+    my ($self, $n) = @_;
+    my $first = $self->{jobs} + 1;
+    $self->{jobs} += $n;
+    return $first;
 }
 
 # What one case wrote is not to be paid for by the next.
@@ -226,12 +225,19 @@ sub settle_down {
 
 # ---- processor time --------------------------------------------------------
 
-# Seconds used so far: { nginx, db }, with the children that have ended.
+# Seconds used so far, by the children that have ended too; idle: of all
+# processors.
 sub cpu {
     my ($self) = @_;
+
+    my (@stat) = slurp('/proc/stat') =~ /^cpu +(.*)$/m;
+    @stat = split / /, $stat[0];
     return {
-        nginx => used($self->{nginx}->workers),
-        db    => used(postmaster($self->{pg}->pid)),
+        time     => time,
+        nginx    => used($self->{nginx} ? $self->{nginx}->workers : ()),
+        db       => used(postmaster($self->{pg}->pid)),
+        provider => used($self->{provider}->workers),
+        idle     => ($stat[3] + $stat[4]) / $ticks,
     };
 }
 
@@ -247,20 +253,25 @@ sub used {
 
 sub postmaster {
     my ($pid) = @_;
+    return if !$pid;
     my $children = slurp("/proc/$pid/task/$pid/children") // '';
     return ($pid, split / /, $children);
 }
 
+# In busy: the parts of one processor.
 sub finish {
     my ($self, $result, $before) = @_;
 
     my $after = $self->cpu;
     my $n = $result->{requests};
+    my %used = map { $_ => $after->{$_} - $before->{$_} } keys %$after;
     return {
         %$result,
         rps       => $n / $result->{seconds},
-        cpu_us    => ($after->{nginx} - $before->{nginx}) / $n * 1e6,
-        db_cpu_us => ($after->{db} - $before->{db}) / $n * 1e6,
+        cpu_us    => $used{nginx} / $n * 1e6,
+        db_cpu_us => $used{db} / $n * 1e6,
+        busy      => { map { $_ => $used{$_} / $used{time} } qw(nginx db
+            provider idle) },
     };
 }
 
@@ -271,8 +282,9 @@ sub finish {
 sub inexact {
     my ($self) = @_;
 
-    my @wrong = map { $_->[0] } @{ $self->{pg}->query(
-        "SELECT * FROM bench.wrong($self->{sent}, $credits)") };
+    my $n = join ', ', $credits, @$self{qw(sent jobs generated moved)};
+    my @wrong = (@{ $self->{wrong} // [] }, map { $_->[0] }
+        @{ $self->{pg}->query("SELECT * FROM bench.wrong($n)") });
     my $deadlocks = $self->{pg}->deadlocks;
     push @wrong, "$deadlocks deadlocks" if $deadlocks;
     return @wrong;

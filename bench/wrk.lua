@@ -58,7 +58,7 @@ function init(args)
             line:match("^([^\t]*)\t([^\t]*)\t(.*)$")
         wrk.path = path .. query
         wrk.headers["Content-Type"] = "application/json"
-        wrk.headers["X-Signature"] = signature
+        wrk.headers["X-Signature"] = signature ~= "" and signature or nil
         requests[#requests + 1] = wrk.format()
     end
 

@@ -36,19 +36,23 @@ generation, receives the provider's signed webhook, and keeps job and credits
 exact in PostgreSQL.  What follows are real requests and real answers.
 EOT
 
-step('Start PostgreSQL, a stand-in provider, and nginx');
+step('Start PostgreSQL, two stand-in providers, and nginx');
 
 my $pg = VidgenTest::Postgres->new;
 my $provider = VidgenTest::Provider->new(secret => $secret);
+my $other = VidgenTest::Provider->new(prefix => 'other');
 my $certificate = VidgenTest::Certificate->new;
 
 my $nginx = VidgenTest::Nginx->new(
     vars => { DB => $pg->edge_conninfo, CA => $certificate->ca },
     env  => {
-        FAL_BASE_URL       => $provider->url,
-        FAL_API_KEY        => 'demo-api-key',
-        FAL_WEBHOOK_SECRET => $secret,
-        VIDGEN_SECRET      => 'demo-token-secret',
+        FAL_BASE_URL          => $provider->url,
+        FAL_API_KEY           => 'demo-api-key',
+        FAL_WEBHOOK_SECRET    => $secret,
+        RUNWAY_BASE_URL       => $other->url,
+        RUNWAY_API_KEY        => 'demo-other-key',
+        RUNWAY_WEBHOOK_SECRET => 'demo-other-secret',
+        VIDGEN_SECRET         => 'demo-token-secret',
     },
     config => <<'EOT');
 %%GLOBALS%%
@@ -63,10 +67,12 @@ http {
     vidgen_database "%%DB%%";
     vidgen_secret   env:VIDGEN_SECRET;
     include         %%PROVIDERS%%/fal.conf;
+    include         %%PROVIDERS%%/runway.conf;
 
     server {
         listen 127.0.0.1:%%PORT%%;
 
+        vidgen_attempt_timeout        2s;
         vidgen_webhook_url            http://127.0.0.1:%%PORT%%/video-webhook;
         proxy_ssl_trusted_certificate %%CA%%;
         include                       %%PROVIDERS%%/vidgen_pass.conf;
@@ -81,8 +87,8 @@ $nginx->start;
 
 my $base = $nginx->url;
 print 'PostgreSQL ', $pg->value('SHOW server_version'), ' on port ',
-    $pg->port, ", migrated\nprovider   ", $provider->url,
-    "\nnginx      $base\n";
+    $pg->port, ", migrated\nfal.ai     ", $provider->url,
+    "\nrunway     ", $other->url, "\nnginx      $base\n";
 
 step('Give a user 10 credits');
 sql("INSERT INTO user_credits (user_id, balance) VALUES ('$user', 10)");
@@ -162,6 +168,37 @@ $shown = curl(200, 'GET', "$base/video-jobs/$second");
 expect($shown->{status} eq 'failed', 'the job is failed');
 
 
+step('The first provider is down: the second one gets it');
+my $port = $provider->port;
+$provider->stop;
+delete $generate[2]{'Idempotency-Key'};
+$answer = curl(200, @generate);
+expect($answer->{provider} eq 'runway', 'the second provider has it');
+show("SELECT provider_name, provider_attempts, failover_reason
+    FROM video_jobs WHERE id = '$answer->{job_id}'");
+
+step('The first one is back, and does not answer in time: the second again');
+$provider = VidgenTest::Provider->new(secret => $secret, port => $port);
+$provider->on(qr/^POST/, hang => 1);
+$generate[3] = $json->encode({ %order, provider => 'fal.ai' });
+$answer = curl(200, @generate);
+my $third = $answer->{job_id};
+expect($answer->{provider} eq 'runway', 'the second provider has it');
+say_that('The first one may have it too, and that is not forgotten:');
+show("SELECT number, provider, state, reason FROM vidgen.attempts
+    WHERE job_id = '$third' ORDER BY number");
+
+step('It has: its result lands late, and the user is not charged twice');
+$sent = $json->decode((grep { $_->{method} eq 'POST' }
+    @{ $provider->requests })[-1]{body});
+curl(200, 'POST', $sent->{webhook_url},
+    $provider->signed_webhook(id => 'late-result'));
+$shown = curl(200, 'GET', "$base/video-jobs/$third");
+expect($shown->{status} eq 'completed' && $shown->{provider} eq 'fal.ai',
+    'the first result is the job\'s');
+show("SELECT entry, amount FROM vidgen.ledger WHERE job_id = '$third'");
+
+
 step('The ledger balances');
 show('SELECT entry, job_id, amount FROM vidgen.ledger ORDER BY job_id, entry');
 my ($balance, $holds, $refunds) = @{ $pg->query(<<SQL)->[0] };
@@ -172,7 +209,7 @@ FROM user_credits WHERE user_id = '$user'
 SQL
 print "\n  10 credits - $holds held + $refunds refunded"
     . " = $balance in the account\n";
-expect($balance == 10 - $holds + $refunds && $balance == 9,
+expect($balance == 10 - $holds + $refunds && $balance == 7,
     'the ledger balances');
 
 stay_in_background() if $parent;
@@ -207,7 +244,7 @@ sub show {
     }
     $rows = $pg->query("SELECT e.key, e.value FROM ($query) q,
         json_each_text(row_to_json(q)) e");
-    printf "  %-16s %s\n", $_->[0], $_->[1] // '-' for @$rows;
+    printf "  %-18s %s\n", $_->[0], $_->[1] // '-' for @$rows;
 }
 
 
@@ -266,10 +303,11 @@ sub go_to_background {
 sub stay_in_background {
 
     # webhooks come by themselves from now on
+    $provider->forget;
     $provider->answer(webhook => { delay => 2 });
 
     my $generate = curl_line(@generate[0, 1],
-        { 'Content-Type' => 'application/json' }, $generate[3]);
+        { 'Content-Type' => 'application/json' }, $json->encode(\%order));
     my $psql = "psql '" . $pg->conninfo . "'";
     my $log = $nginx->prefix . '/error.log';
 

@@ -72,8 +72,8 @@ BEGIN
     RETURN QUERY
     SELECT e.ord::integer, l.status::text, l.response_time_ms::integer,
            l.consecutive_failures::integer,
-           extract(epoch FROM l.checked_at::timestamptz)::bigint,
-           extract(epoch FROM f.since::timestamptz)::bigint
+           floor(extract(epoch FROM l.checked_at::timestamptz))::bigint,
+           floor(extract(epoch FROM f.since::timestamptz))::bigint
       FROM unnest(p_provider) WITH ORDINALITY AS e (provider, ord)
       LEFT JOIN LATERAL
            (SELECT h.* FROM provider_health_log h
@@ -221,7 +221,7 @@ BEGIN
         ord := e.ord;
         outcome := s.outcome;
         kind := s.kind;
-        began := extract(epoch FROM s.began);
+        began := floor(extract(epoch FROM s.began));
         wait_ms := ceil(extract(epoch FROM s.wait) * 1000);
         RETURN NEXT;
     END LOOP;

@@ -112,8 +112,10 @@ ok((wait_for { messages() >= 2 } 15), 'each edge says it');
 $pg->start;
 ok((wait_for { my $row = $pg->query('SELECT status, announced IS NOT NULL
     FROM vidgen.alerts WHERE provider = \'one\'')->[0];
-    $row && $row->[0] eq 'down' && $row->[1] eq 't' } 15),
-    'the database learns what was said');
+    $row && $row->[0] eq 'down' && $row->[1] eq 't'
+    && $pg->value("SELECT count(*) FROM pg_stat_activity
+        WHERE usename = 'edge'") == 8 } 30),
+    'the database is back for both, and learns what was said');
 ok(seen('down', @nginx), 'it lasts');
 is_deeply([messages()], [qw(Down Down)], 'nothing is said again');
 well();

@@ -195,7 +195,8 @@ for my $i (0 .. $#cases) {
         or diag(join ' ', map { $_->{time} - $requests[0]{time} } @requests);
 
     my $got = attempts($db, $job);
-    is(join(',', map { /^(\S+)/ } split /, /, $got), join(',', map { "$_$i" } @asked),
+    is(join(',', map { /^(\S+)/ } split /, /, $got),
+        join(',', map { "$_$i" } @asked),
         "$name: the attempts");
     my @reason = map { /(\S+)$/ } split /, /, $got;
     is(moves($db, $job), join(', ', map { "$asked[$_ - 1]$i $asked[$_]$i"

@@ -73,7 +73,8 @@ is_deeply(health('bad'), $bad, 'what was known is known');
 is_deeply(health('good'), $good, 'likewise');
 my %asked;
 $asked{ $_->{uri} }++ for @{ $provider->requests };
-is_deeply(\%asked, { '/bad' => 1, '/good' => 1, '/new' => 1 }, 'one probe each');
+is_deeply(\%asked, { '/bad' => 1, '/good' => 1, '/new' => 1 },
+    'one probe each');
 
 
 # a restart: the zone is gone

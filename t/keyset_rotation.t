@@ -88,7 +88,8 @@ sub generate {
 sub webhook {
     my ($key, $id, $url, %opt) = @_;
     my $body = $json->encode({ request_id => $id, gateway_request_id => $id,
-        status => 'OK', payload => { video => { url => 'https://v.test/1' } } });
+        status => 'OK',
+        payload => { video => { url => 'https://v.test/1' } } });
     my $now = time;
     my %headers = (
         'Content-Type'             => 'application/json',

@@ -52,8 +52,9 @@ http {
 }
 EOT
 
-my ($pid) = map { $_->{pid} } grep { $_->{title} =~ /monitor/ }
-    $nginx->processes;
+my $pid = wait_for {
+    (map { $_->{pid} } grep { $_->{title} =~ /monitor/ } $nginx->processes)[0];
+};
 
 sub descriptors { my @all = glob "/proc/$pid/fd/*"; return scalar @all }
 sub memory      { slurp("/proc/$pid/status") =~ /^VmRSS:\s+(\d+)/m; $1 }

@@ -51,7 +51,8 @@ http {
     vidgen_provider two {
         base    %%BASE%%;
         submit  { url $vidgen_base/two; job_id /request_id;
-                  keep status_url /status_url; keep response_url /response_url; }
+                  keep status_url /status_url;
+                  keep response_url /response_url; }
         poll    { url $vidgen_kept_status_url;
                   status /status IN_QUEUE=queued IN_PROGRESS=processing
                          COMPLETED=completed;
@@ -122,7 +123,8 @@ is($polls[0]{headers}{authorization}, 'Key poll-api-key', 'with the key');
 like($polls[0]{uri}, qr/\?model=m%2F1$/, 'with the query');
 like($polls[0]{headers}{'x-attempt'}, qr/^[0-9a-f-]{36}$/, 'and the header');
 
-($job) = answers({ body => { status => 'done', urls => ['https://cdn.test/2'] } });
+($job) = answers({ body => { status => 'done',
+    urls => ['https://cdn.test/2'] } });
 ok((wait_for { job($job) eq 'completed https://cdn.test/2' }),
     'another place of the URL');
 

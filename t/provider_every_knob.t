@@ -10,7 +10,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use Digest::SHA qw(hmac_sha512_base64 sha256_hex);
-use Test::More tests => 48;
+use Test::More tests => 49;
 
 use VidgenTest::Books qw(ledger wrong_books);
 use VidgenTest::Http qw(post request);
@@ -283,9 +283,10 @@ is($wire->job($order), 'queued t/3 - -', 'another word is queued');
 
 for my $nothing ('{"ok":false,"data":{"state":"BROKEN"}}',
     '{"ok":true,"code":31,"data":{"state":"BROKEN"}}',
-    '{"ok":true,"code":32,"data":{"state":"BROKEN"}}')
+    '{"ok":true,"code":32,"data":{"state":"BROKEN"}}',
+    '{"ok":true,"data":{"ticket":"t/9","state":"BROKEN"}}')
 {
-    ok($wire->poll($order, $to, body => $nothing), 'a poll that is refused');
+    ok($wire->poll($order, $to, body => $nothing), 'a poll of no use');
 }
 ok($wire->poll($order, $to, body => '{"ok":true,"data":{"state":"RUN"}}'),
     'one that is not');
@@ -312,7 +313,7 @@ is($wire->job_in($order, 'failed'), 'failed t/5 - lost',
 
 # probe
 
-my ($probe) = grep { $_->{method} eq 'HEAD' } @{ $provider->requests };
+my $probe = $wire->asked('HEAD /api/v2/ping?deep=no');
 is($probe->{uri}, '/api/v2/ping?deep=no', 'a probe');
 is($wire->headers($probe), "authorization: Bearer acme-api-key\n"
     . "x-client: acme-client\nx-probe: yes", 'its headers');

@@ -106,8 +106,8 @@ is($wire->job_in($order, 'failed'), 'failed f-4 - no GPU', 'failed');
 
 # probe
 
-my ($probe) = grep { $_->{uri} eq '/fal-ai/health' } @{ $provider->requests };
-is($wire->headers($probe // {}), 'authorization: Key fal-api-key', 'a probe');
+my $probe = $wire->asked('GET /fal-ai/health');
+is($wire->headers($probe), 'authorization: Key fal-api-key', 'a probe');
 
 is_deeply([wrong_books($pg)], [], 'the books are right');
 

@@ -164,8 +164,8 @@ is($order->{answer}{json}{error}, 'unexpected value', 'says why');
 
 # probe, key set
 
-my @probes = grep { $_->{uri} eq '/v1/meta' } @{ $provider->requests };
-is($wire->headers($probes[0] // {}), $authorization, 'a probe');
+my $probe = $wire->asked('GET /v1/meta');
+is($wire->headers($probe), $authorization, 'a probe');
 is($wire->health('fal-queue'), 'healthy', 'it is healthy');
 
 is_deeply([wrong_books($pg)], [], 'the books are right');

@@ -103,7 +103,7 @@ is($order->{answer}{json}{error}, 'Unsupported aspect ratio.',
 
 # probe
 
-my ($probe) = grep { $_->{uri} eq '/v1beta/models' } @{ $provider->requests };
-is($wire->headers($probe // {}), $key, 'a probe');
+my $probe = $wire->asked('GET /v1beta/models');
+is($wire->headers($probe), $key, 'a probe');
 
 is_deeply([wrong_books($pg)], [], 'the books are right');

@@ -129,9 +129,8 @@ is($refused->{answer}{status}, 503, 'too many, as 429');
 
 # probe
 
-my ($probe) = grep { $_->{uri} eq '/tasks?external_task_ids=probe' }
-    @{ $provider->requests };
-is($wire->headers($probe // {}), $bearer, 'a probe');
+my $probe = $wire->asked('GET /tasks?external_task_ids=probe');
+is($wire->headers($probe), $bearer, 'a probe');
 is($wire->health('kling'), 'healthy', 'that finds nothing is healthy');
 
 is_deeply([wrong_books($pg)], [], 'the books are right');

@@ -103,8 +103,8 @@ is($order->{answer}{json}{error}, 'duration must be 5s or 10s',
 
 # probe: 404 says that the key is good
 
-my ($probe) = grep { $_->{uri} eq $nobody } @{ $provider->requests };
-is($wire->headers($probe // {}), $bearer, 'a probe');
+my $probe = $wire->asked("GET $nobody");
+is($wire->headers($probe), $bearer, 'a probe');
 is($wire->health('luma'), 'healthy', 'its answer is healthy');
 
 is_deeply([wrong_books($pg)], [], 'the books are right');

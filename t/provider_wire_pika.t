@@ -83,14 +83,13 @@ ok($wire->poll($order, 'GET /pika/v1/jobs/17',
     body => '{"status":"failed","error":"no GPU"}'), 'a poll');
 is($wire->job_in($order, 'failed'), 'failed 17 - no GPU', 'failed');
 
-# no webhook, no probe without the key
+# no webhook; a probe
 
 my $body = '{"job_id":"p-1","status":"done"}';
 is(post($nginx->url('/video-webhook?provider=pika'), $body)->{status}, 401,
     'a webhook is refused');
-my ($probe) = grep { $_->{uri} eq '/pika/v1/status' }
-    @{ $provider->requests };
-is($wire->headers($probe // {}), 'x-api-key: pika-api-key', 'a probe');
-is($probe && $probe->{method}, 'GET', 'by GET');
+my $probe = $wire->asked('GET /pika/v1/status');
+is($wire->headers($probe), 'x-api-key: pika-api-key', 'a probe');
+is($probe->{method}, 'GET', 'by GET');
 
 is_deeply([wrong_books($pg)], [], 'the books are right');

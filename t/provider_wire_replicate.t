@@ -124,8 +124,8 @@ is($order->{answer}{status}, 503, 'throttled');
 
 # probe
 
-my ($probe) = grep { $_->{uri} eq '/v1/account' } @{ $provider->requests };
-is($wire->headers($probe // {}), $bearer, 'a probe');
+my $probe = $wire->asked('GET /v1/account');
+is($wire->headers($probe), $bearer, 'a probe');
 
 is_deeply([wrong_books($pg)], [], 'the books are right');
 

@@ -100,8 +100,8 @@ is($wire->job_in($order, 'completed'),
 
 # probe
 
-my ($probe) = grep { $_->{uri} eq '/v1/health' } @{ $provider->requests };
-is($wire->headers($probe // {}), $bearer, 'a probe');
+my $probe = $wire->asked('GET /v1/health');
+is($wire->headers($probe), $bearer, 'a probe');
 
 is_deeply([wrong_books($pg)], [], 'the books are right');
 

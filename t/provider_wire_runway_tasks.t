@@ -101,8 +101,7 @@ is($wire->job_in($other, 'failed'),
 
 # probe
 
-my ($probe) = grep { $_->{uri} eq '/v1/organization' }
-    @{ $provider->requests };
-is($wire->headers($probe // {}), $headers, 'a probe');
+my $probe = $wire->asked('GET /v1/organization');
+is($wire->headers($probe), $headers, 'a probe');
 
 is_deeply([wrong_books($pg)], [], 'the books are right');

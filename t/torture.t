@@ -29,7 +29,7 @@ use VidgenTest::Twice qw(asked_twice);
 use VidgenTest::Util qw(reap wait_for);
 
 my $seed = $ENV{VIDGEN_SEED} // int rand 1_000_000;
-my $generations = $ENV{VIDGEN_GENERATIONS} // 600;
+my $generations = $ENV{VIDGEN_GENERATIONS} // 500;
 my $clients = 16;
 diag("VIDGEN_SEED=$seed");
 
@@ -127,7 +127,7 @@ sub generation {
         ? ('Idempotency-Key' => $key) : () }, JSON::PP->new->encode(\%order));
 
     my @answers;
-    for my $try (1 .. $key ? 5 : 1) {
+    for my $try (1 .. ($key ? 5 : 1)) {
         my $call = eval { send_request(@request) } or last;
         if (rand() < 0.05) {
             sleep rand 0.5;

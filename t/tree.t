@@ -54,7 +54,7 @@ find({ no_chdir => 1, wanted => sub {
 @all = sort @all;
 
 my @c = grep { m{^(?:src/.*\.[ch]|\Q$top\E)$} } @all;
-$text{$_} = slurp($_) for grep { /\.(?:[ch]|p[lm]|t|sql|conf|lua|sh)$/
+$text{$_} = slurp($_) for grep { /\.(?:[ch]|p[lm]|t|sql|conf|lua|mjs|sh)$/
     || m{^(?:config|Makefile|\.ci/.*)$} } @all;
 
 my %tests = (

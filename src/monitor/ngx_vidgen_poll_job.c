@@ -21,6 +21,8 @@ static ngx_uint_t ngx_vidgen_poll_job_status(ngx_vidgen_poll_job_t *job,
 static ngx_int_t ngx_vidgen_poll_job_read(ngx_vidgen_poll_job_t *job,
     ngx_vidgen_fetch_answer_t *answer, ngx_vidgen_result_t *result,
     ngx_vidgen_json_t **json);
+static ngx_uint_t ngx_vidgen_poll_job_is(ngx_vidgen_poll_job_t *job,
+    ngx_str_t *id);
 static void ngx_vidgen_poll_job_judge(ngx_vidgen_poll_job_t *job,
     ngx_vidgen_fetch_answer_t *answer);
 static ngx_int_t ngx_vidgen_poll_job_then(ngx_vidgen_poll_job_t *job,
@@ -310,6 +312,7 @@ ngx_vidgen_poll_job_read(ngx_vidgen_poll_job_t *job,
     ngx_vidgen_fetch_answer_t *answer, ngx_vidgen_result_t *result,
     ngx_vidgen_json_t **json)
 {
+    ngx_int_t           rc;
     ngx_pool_t         *pool;
     const char         *reason;
     ngx_vidgen_poll_t  *poll;
@@ -335,8 +338,32 @@ ngx_vidgen_poll_job_read(ngx_vidgen_poll_job_t *job,
         return NGX_DECLINED;
     }
 
-    return ngx_vidgen_provider_read(&poll->reading, *json, pool, result,
-                                    &reason);
+    rc = ngx_vidgen_provider_read(&poll->reading, *json, pool, result,
+                                  &reason);
+
+    if (rc == NGX_OK && !ngx_vidgen_poll_job_is(job, &result->job_id)) {
+        ngx_log_error(NGX_LOG_ERR, job->call.monitor->log, 0,
+                      "vidgen: poll of job \"%V\" at provider \"%V\" was"
+                      " answered with another job's state: \"%V\"", &job->job,
+                      &job->pollee->provider->name, &result->job_id);
+        return NGX_DECLINED;
+    }
+
+    return rc;
+}
+
+
+/* 1: the answer is about this job, as far as it says */
+static ngx_uint_t
+ngx_vidgen_poll_job_is(ngx_vidgen_poll_job_t *job, ngx_str_t *id)
+{
+    ngx_str_t  *own;
+
+    own = &job->source.values[NGX_VIDGEN_VALUE_PROVIDER_JOB_ID];
+
+    return id->len == 0
+           || (id->len == own->len
+               && ngx_strncmp(id->data, own->data, own->len) == 0);
 }
 
 

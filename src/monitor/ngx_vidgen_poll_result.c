@@ -111,6 +111,10 @@ ngx_vidgen_poll_report(ngx_vidgen_poll_job_t *job,
     log = job->call.monitor->log;
     zone = job->call.monitor->conf->zone;
 
+    if (ngx_vidgen_store_true(&row->changed)) {
+        ngx_vidgen_store_notify(job->call.monitor->store, &row->job);
+    }
+
     if (ngx_vidgen_store_is(&row->outcome, "late")) {
         ngx_vidgen_metric_add(zone, NGX_VIDGEN_LATE_RESULTS, 1);
         ngx_log_error(NGX_LOG_ERR, log, 0,

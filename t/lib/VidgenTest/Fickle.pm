@@ -5,6 +5,8 @@ package VidgenTest::Fickle;
 # whatever it may have taken, once, twice, or first one and then the opposite,
 # each until it is answered for good.
 #
+# Its requests have the header X-Attempt.
+#
 #   my $provider = VidgenTest::Fickle->new(seed => 1);
 #   ...
 #   wait_for { !$provider->pending };       # all webhooks are answered
@@ -60,9 +62,11 @@ sub _choose {
     my ($answer, $maybe) = @$chosen[1, 2];
     my $accepts = !%$answer;
 
-    $request->{id} = "$self->{prefix}-" . ++$self->{number};
-    $answer = { %$answer, body => { request_id => $request->{id} } }
-        if $accepts;
+    # the same attempt has the same id
+    $request->{id} = $self->{ids}{ $request->{headers}{'x-attempt'} }
+        //= "$self->{prefix}-" . ++$self->{number};
+    $answer = { body => { request_id => $request->{id} }, %$answer }
+        if ($answer->{status} // 200) == 200;
     $answer = { %$answer, delay => rand 0.2 } if rand() < 0.3;
 
     $self->_will_send($request, $accepts ? 0.9 : 0.4)

@@ -118,15 +118,23 @@ sub hook {
 sub poll {
     my ($self, $order, $request, %answer) = @_;
 
-    $self->{provider}->on("^\Q$request\E\$", %answer);
+    # the job may be polled at any moment, also between these two
     my $count = @{ $self->_asked($request) };
+    $self->{provider}->on("^\Q$request\E\$", %answer);
     $self->{pg}->query("UPDATE vidgen.attempts SET due = now()
         WHERE id = '$order->{attempt}'");
     wait_for { @{ $self->_asked($request) } > $count } or return;
     return $self->_asked($request)->[-1];
 }
 
-# The requests "METHOD uri" that the provider got.
+# The first request "METHOD uri", waited for; an empty one if there is none.
+sub asked {
+    my ($self, $request) = @_;
+    my $first = wait_for { $self->_asked($request)->[0] };
+    return $first // {};
+}
+
+# All of them so far.
 sub _asked {
     my ($self, $request) = @_;
     return [grep { "$_->{method} $_->{uri}" eq $request }

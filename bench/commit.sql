@@ -1,0 +1,1 @@
+UPDATE bench.counter SET n = n + 1;
