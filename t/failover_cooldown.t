@@ -2,6 +2,8 @@
 
 # A 429 is known to all workers: none of them asks that provider before its
 # time, not even one that has already decided to.
+#
+# Not under valgrind: it measures time.
 
 use strict;
 use warnings;
@@ -9,7 +11,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Test::More tests => 19;
+use Test::More tests => 21;
 
 use VidgenTest::Books qw(customer everything wrong_books);
 use VidgenTest::Http qw(many post send_request wait_answer);
@@ -51,6 +53,10 @@ http {
         submit { url %%BASE%%/d; job_id /request_id; }
     }
 
+    vidgen_provider e {
+        submit { url %%BASE%%/e; job_id /request_id; }
+    }
+
     server {
         listen 127.0.0.1:%%PORT%% reuseport;
 
@@ -64,6 +70,7 @@ http {
         location = /c    { vidgen_generate c; }
         location = /cd   { vidgen_generate c d; }
         location = /d    { vidgen_generate d; }
+        location = /e    { vidgen_generate e; vidgen_retry backoff=10ms; }
         location = /long { vidgen_generate d;
                            vidgen_next_provider_timeout 1s; }
     }
@@ -125,6 +132,12 @@ $standin->script(qr{/d$}, { status => 429, headers => { 'Retry-After' => 40 }
     });
 like(ask('/cd'), qr/^503 no_provider (?:3[89]|40)$/, 'the shortest counts');
 like(ask('/c'), qr/^503 no_provider (?:4\d|50)$/, '... of those listed');
+
+# one that is down comes back by a probe or a trial
+
+$standin->on(qr{/e$}, status => 500);
+is(ask('/e'), '502 provider_failed', 'three failures in a row');
+like(ask('/e'), qr/^503 no_provider 60$/, 'it is down: when to come again');
 
 # a failure, a pause; meanwhile another generation learns that it is no use
 

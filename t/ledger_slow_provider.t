@@ -3,6 +3,8 @@
 # An Idempotency-Key with providers that are slower than every timeout: while
 # they may still deliver there is one job, whoever asks for it and how often;
 # what becomes of that is the answer.
+#
+# Not under valgrind: it measures time.
 
 use strict;
 use warnings;
@@ -74,7 +76,7 @@ http {
 
         vidgen_webhook_url            http://127.0.0.1:%%PORT%%/video-webhook;
         vidgen_prefer                 a;
-        vidgen_attempt_timeout        700ms;
+        vidgen_attempt_timeout        1500ms;
         proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
         include                       %%PROVIDERS%%/vidgen_pass.conf;
 

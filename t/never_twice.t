@@ -95,8 +95,7 @@ my $nginx = VidgenTest::Nginx->new(
     config => <<'EOT')->start;
 %%GLOBALS%%
 
-worker_processes     2;
-worker_rlimit_nofile 8192;
+worker_processes 2;
 
 events { worker_connections 4096; }
 
@@ -150,8 +149,10 @@ for my $name (@providers) {
 for my $i (0 .. $#settings) {
     my $words = $settings[$i] || 'the default';
     my @wrong = grep {
-        my @seen = @{ $seen{$i}{$_} // [] };
-        $words =~ /^(?:unsent|off)$/ ? @seen != 1 : @seen < 1 || @seen > 9;
+        my $seen = @{ $seen{$i}{$_} // [] };
+        # a 429 of another one may have come before
+        $seen > ($words =~ /^(?:unsent|off)$/ ? 1 : 9)
+            || $seen < 1 && $_ ne '429';
     } @faults;
     is_deeply([map { "$_: @{ $seen{$i}{$_} // [] }" } @wrong], [],
         "$words: how often");

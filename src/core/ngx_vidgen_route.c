@@ -412,17 +412,27 @@ static time_t
 ngx_vidgen_route_held_until(ngx_vidgen_provider_t *provider,
     ngx_vidgen_zone_t *zone, ngx_vidgen_health_rule_t *rule)
 {
-    time_t               until, probe;
+    time_t               until, end;
     ngx_vidgen_health_t  health;
 
     ngx_vidgen_health_get(zone, &provider->name, &health);
 
     until = health.cooldown > ngx_time() ? health.cooldown : 0;
 
-    if (health.status == NGX_VIDGEN_DOWN) {
-        probe = health.last_check + rule->interval / 1000;
-        until = ngx_max(until, ngx_max(probe, ngx_time() + 1));
+    if (health.status != NGX_VIDGEN_DOWN) {
+        return until;
     }
 
-    return until;
+    /* a trial, or the next probe, which may have been asked for */
+
+    end = health.renewed + 2 * (time_t) rule->interval / 1000;
+
+    if (provider->probe) {
+        end = ngx_min(end, health.last_check
+                           + (time_t) rule->interval / 1000);
+    }
+
+    end = ngx_max(end, ngx_time() + 1);
+
+    return ngx_max(until, end);
 }
