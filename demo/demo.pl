@@ -1,8 +1,9 @@
 #!/usr/bin/perl
 
 # A generation from beginning to end, on real parts: nginx with the module,
-# PostgreSQL with the migrations, and a stand-in for the provider.  Everything
-# is private and on free ports of 127.0.0.1, and gone afterwards.
+# PostgreSQL with the migrations, and stand-ins for three providers and for
+# Telegram.  Everything is private and on free ports of 127.0.0.1, and gone
+# afterwards.
 #
 # With KEEP=1 a process in the background keeps it running until it is killed.
 
@@ -19,7 +20,7 @@ use VidgenTest::Certificate;
 use VidgenTest::Nginx;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
-use VidgenTest::Util qw(uuid);
+use VidgenTest::Util qw(uuid wait_for);
 
 my $secret = 'demo-webhook-secret';
 my $user = uuid();
@@ -36,15 +37,20 @@ generation, receives the provider's signed webhook, and keeps job and credits
 exact in PostgreSQL.  What follows are real requests and real answers.
 EOT
 
-step('Start PostgreSQL, two stand-in providers, and nginx');
+step('Start PostgreSQL, three stand-in providers, a stand-in for Telegram,'
+    . ' and nginx');
 
 my $pg = VidgenTest::Postgres->new;
 my $provider = VidgenTest::Provider->new(secret => $secret);
 my $other = VidgenTest::Provider->new(prefix => 'other');
+my $polled = VidgenTest::Provider->new(prefix => 'polled');
+my $telegram = VidgenTest::Provider->new;
+$telegram->answer(body => { ok => JSON::PP::true, result => {} });
 my $certificate = VidgenTest::Certificate->new;
 
 my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo, CA => $certificate->ca },
+    vars => { DB => $pg->edge_conninfo, CA => $certificate->ca,
+              TELEGRAM => $telegram->url },
     env  => {
         FAL_BASE_URL          => $provider->url,
         FAL_API_KEY           => 'demo-api-key',
@@ -52,6 +58,10 @@ my $nginx = VidgenTest::Nginx->new(
         RUNWAY_BASE_URL       => $other->url,
         RUNWAY_API_KEY        => 'demo-other-key',
         RUNWAY_WEBHOOK_SECRET => 'demo-other-secret',
+        PIKA_BASE_URL         => $polled->url,
+        PIKA_API_KEY          => 'demo-polled-key',
+        TELEGRAM_TOKEN        => '123456:demo-token',
+        TELEGRAM_CHAT         => '-10042',
         VIDGEN_SECRET         => 'demo-token-secret',
     },
     config => <<'EOT');
@@ -68,6 +78,12 @@ http {
     vidgen_secret   env:VIDGEN_SECRET;
     include         %%PROVIDERS%%/fal.conf;
     include         %%PROVIDERS%%/runway.conf;
+    include         %%PROVIDERS%%/pika.conf;
+
+    # all of it in seconds, to be seen
+    vidgen_monitor  interval=1s fails=2 timeout=1s poll=1s overdue=5s;
+    vidgen_alert    telegram token=env:TELEGRAM_TOKEN chat=env:TELEGRAM_CHAT
+                    url=%%TELEGRAM%%;
 
     server {
         listen 127.0.0.1:%%PORT%%;
@@ -80,6 +96,7 @@ http {
         location = /generate-video { vidgen_generate; }
         location = /video-webhook  { vidgen_webhook; }
         location /video-jobs/      { vidgen_job; }
+        location = /health         { vidgen_health; }
     }
 }
 EOT
@@ -88,7 +105,8 @@ $nginx->start;
 my $base = $nginx->url;
 print 'PostgreSQL ', $pg->value('SHOW server_version'), ' on port ',
     $pg->port, ", migrated\nfal.ai     ", $provider->url,
-    "\nrunway     ", $other->url, "\nnginx      $base\n";
+    "\nrunway     ", $other->url, "\npika       ", $polled->url,
+    "\nTelegram   ", $telegram->url, "\nnginx      $base\n";
 
 step('Give a user 10 credits');
 sql("INSERT INTO user_credits (user_id, balance) VALUES ('$user', 10)");
@@ -177,8 +195,21 @@ expect($answer->{provider} eq 'runway', 'the second provider has it');
 show("SELECT provider_name, provider_attempts, failover_reason
     FROM video_jobs WHERE id = '$answer->{job_id}'");
 
-step('The first one is back, and does not answer in time: the second again');
+step('The monitor, a process of the master, probes it and says so');
+eventually(sub { alerts() == 1 }, 'there is one message');
+$answer = curl(200, 'GET', "$base/health?provider=fal.ai");
+expect($answer->{status} eq 'down', 'the provider is down');
+show_alert(0, qr/^Provider Down: fal\.ai/);
+
+step('The provider is back');
 $provider = VidgenTest::Provider->new(secret => $secret, port => $port);
+eventually(sub { alerts() == 2 }, 'there is a second message');
+$answer = curl(200, 'GET', "$base/health?provider=fal.ai");
+expect($answer->{status} eq 'healthy', 'the provider is healthy');
+show_alert(1, qr/^Provider Recovered: fal\.ai/);
+
+
+step('It does not answer in time: the second provider again');
 $provider->on(qr/^POST/, hang => 1);
 $generate[3] = $json->encode({ %order, provider => 'fal.ai' });
 $answer = curl(200, @generate);
@@ -199,6 +230,22 @@ expect($shown->{status} eq 'completed' && $shown->{provider} eq 'fal.ai',
 show("SELECT entry, amount FROM vidgen.ledger WHERE job_id = '$third'");
 
 
+step('A provider without webhooks: the monitor polls');
+$polled->on(qr/^GET .*jobs/, body => { status => 'done',
+    result_url => 'https://cdn.test/polled.mp4' });
+$generate[3] = $json->encode({ %order, provider => 'pika' });
+$answer = curl(200, @generate);
+expect_video($answer, 'https://cdn.test/polled.mp4');
+
+step('A webhook that never comes: the monitor asks when it is overdue');
+$provider->forget;
+$provider->on(qr/^GET .*requests/, body => { status => 'completed',
+    output => { video_url => 'https://cdn.test/lost.mp4' } });
+$generate[3] = $json->encode({ %order, provider => 'fal.ai' });
+$answer = curl(200, @generate);
+expect_video($answer, 'https://cdn.test/lost.mp4');
+
+
 step('The ledger balances');
 show('SELECT entry, job_id, amount FROM vidgen.ledger ORDER BY job_id, entry');
 my ($balance, $holds, $refunds) = @{ $pg->query(<<SQL)->[0] };
@@ -209,7 +256,7 @@ FROM user_credits WHERE user_id = '$user'
 SQL
 print "\n  10 credits - $holds held + $refunds refunded"
     . " = $balance in the account\n";
-expect($balance == 10 - $holds + $refunds && $balance == 7,
+expect($balance == 10 - $holds + $refunds && $balance == 5,
     'the ledger balances');
 
 stay_in_background() if $parent;
@@ -225,6 +272,33 @@ sub say_that { print "\n$_[0]\n" }
 sub expect {
     my ($true, $what) = @_;
     die "\nThe demonstration FAILED: not so: $what\n" unless $true;
+}
+
+sub eventually {
+    my ($true, $what) = @_;
+    expect(wait_for(\&$true, 20), $what);
+}
+
+# The job of that answer is completed, sooner or later, with that video.
+sub expect_video {
+    my ($answer, $url) = @_;
+    eventually(sub { $pg->value("SELECT status FROM video_jobs
+        WHERE id = '$answer->{job_id}'") eq 'completed' }, 'it is completed');
+    my $shown = curl(200, 'GET', "$base/video-jobs/$answer->{job_id}");
+    expect($shown->{video_url} eq $url, 'the video is that of the provider');
+}
+
+sub alerts {
+    return map { $json->decode($_->{body})->{text} } @{ $telegram->requests };
+}
+
+# What Telegram was asked to show, without its markup.
+sub show_alert {
+    my ($n, $expected) = @_;
+    my $text = (alerts())[$n] =~ s/<[^>]+>//gr;
+    expect($text =~ $expected, 'that is the message');
+    say_that('On Telegram:');
+    print "  $text\n" =~ s/\n(?=.)/\n  /gr;
 }
 
 sub sql {
