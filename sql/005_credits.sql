@@ -205,6 +205,7 @@ BEGIN
         RETURNS text LANGUAGE plpgsql
         SET search_path FROM CURRENT
         SET enable_seqscan = on
+        SET enable_bitmapscan = on
         SET enable_hashjoin = on
         SET enable_mergejoin = on AS $f$
         DECLARE
@@ -225,6 +226,7 @@ BEGIN
         RETURNS void LANGUAGE plpgsql
         SET search_path FROM CURRENT
         SET enable_seqscan = on
+        SET enable_bitmapscan = on
         SET enable_hashjoin = on
         SET enable_mergejoin = on AS $f$
         BEGIN

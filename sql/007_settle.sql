@@ -13,15 +13,20 @@ DO $$ BEGIN PERFORM vidgen.migration(); END $$;
 CREATE OR REPLACE FUNCTION vidgen.lock_jobs(p_jobs uuid[]) RETURNS uuid[]
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM FROM idempotency_log k
-      WHERE k.job_id = ANY (p_jobs)
-      ORDER BY k.idempotency_key
-        FOR NO KEY UPDATE;
+    -- one statement: of a job that appears meanwhile it locks neither
 
-    RETURN ARRAY(SELECT j.id FROM video_jobs j
-                  WHERE j.id = ANY (p_jobs)
-                  ORDER BY j.id
-                    FOR NO KEY UPDATE);
+    RETURN array_remove(ARRAY(
+        SELECT NULL::uuid
+          FROM (SELECT FROM idempotency_log k
+                 WHERE k.job_id = ANY (p_jobs)
+                 ORDER BY k.idempotency_key
+                   FOR NO KEY UPDATE) k
+         UNION ALL
+        SELECT j.id
+          FROM (SELECT i.id FROM video_jobs i
+                 WHERE i.id = ANY (p_jobs)
+                 ORDER BY i.id
+                   FOR NO KEY UPDATE) j), NULL);
 END $$;
 
 
@@ -32,10 +37,11 @@ END $$;
 CREATE OR REPLACE FUNCTION vidgen.lock_named_jobs(p_job uuid[]) RETURNS uuid[]
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-    v_jobs  uuid[];
+    v_jobs  uuid[] := vidgen.lock_jobs(p_job);
 BEGIN
-    v_jobs := vidgen.lock_jobs(ARRAY(SELECT j.id FROM video_jobs j
-                                      WHERE j.id = ANY (p_job)));
+    IF p_job <@ v_jobs THEN
+        RETURN p_job;
+    END IF;
 
     RETURN ARRAY(SELECT CASE WHEN n.job = ANY (v_jobs) THEN n.job END
                    FROM unnest(p_job) WITH ORDINALITY n (job, ord)
@@ -67,7 +73,7 @@ LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     v_ended  uuid[];
 BEGIN
-    RETURN QUERY
+    FOR job_id, status IN
     UPDATE video_jobs j
        SET status = s.status,
            provider_name = coalesce(nullif(s.provider, ''), j.provider_name),
@@ -115,18 +121,20 @@ BEGIN
                IS DISTINCT FROM
                (s.status, coalesce(nullif(s.provider, ''), j.provider_name),
                 s.provider_job_id, s.attempts))
-    RETURNING j.id, j.status::text;
+    RETURNING j.id, j.status
+    LOOP
+        IF status IN ('completed', 'failed') THEN
+            v_ended := v_ended || job_id;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
 
-    IF NOT FOUND THEN
-        RETURN;
+    IF v_ended IS NOT NULL THEN
+        UPDATE idempotency_log k
+           SET expires_at = now() + k.ttl
+         WHERE k.job_id = ANY (v_ended) AND k.expires_at IS NULL
+           AND k.ttl IS NOT NULL;
     END IF;
-
-    UPDATE idempotency_log k
-       SET expires_at = now() + k.ttl
-      FROM video_jobs j
-     WHERE k.job_id = ANY (p_jobs) AND k.expires_at IS NULL
-       AND k.ttl IS NOT NULL
-       AND j.id = k.job_id AND j.status IN ('completed', 'failed');
 END $$;
 
 

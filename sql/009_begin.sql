@@ -175,8 +175,9 @@ RETURNS TABLE (ord integer, outcome text, job_id uuid, attempt_id uuid,
                providers text, http_status integer, provider text, status text,
                estimated_time integer, error text, code text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_calls  vidgen.generation[];

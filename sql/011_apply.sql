@@ -215,8 +215,9 @@ RETURNS TABLE (ord integer, outcome text, job_id uuid, attempt_id uuid,
                status text, replay boolean, differs boolean, changed boolean,
                user_id uuid, refund_error text, final boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_events   vidgen.event[];

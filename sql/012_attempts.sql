@@ -7,81 +7,112 @@ BEGIN;
 DO $$ BEGIN PERFORM vidgen.migration(); END $$;
 
 
--- Ends attempts, as their operation knows them: unsent, refused or unknown.
--- What a webhook has shown to be accepted, or what has ended, stays so.  The
--- caller holds the jobs' row locks.
+-- Ends an attempt, as its operation knows it: unsent, refused or unknown.  What
+-- a webhook has shown to be accepted, or what has ended, stays so.  The caller
+-- holds the job's row lock.
 
-CREATE OR REPLACE FUNCTION vidgen.close_attempts(p_job uuid[],
-    p_attempt uuid[], p_state text[], p_http_status integer[],
-    p_reason text[], p_error text[])
+CREATE OR REPLACE FUNCTION vidgen.close_attempt(p_job uuid, p_attempt uuid,
+    p_state text, p_http_status integer, p_reason text, p_error text)
 RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     UPDATE vidgen.attempts a
-       SET state = CASE WHEN a.state IN ('sending', 'unknown') THEN c.state
-                        ELSE a.state END,
-           since = CASE WHEN a.state IN ('sending', 'unknown')
-                             AND a.state <> c.state
-                        THEN now() ELSE a.since END,
-           http_status = coalesce(c.http_status, a.http_status),
-           reason = CASE WHEN a.state IN ('sending', 'unknown')
-                         THEN coalesce(c.reason, a.reason)
-                         ELSE a.reason END,
-           error = CASE WHEN a.state IN ('sending', 'unknown')
-                        THEN coalesce(c.error, a.error) ELSE a.error END,
+       SET state = p_state,
+           since = CASE WHEN a.state <> p_state THEN now() ELSE a.since END,
+           http_status = coalesce(p_http_status, a.http_status),
+           reason = coalesce(p_reason, a.reason),
+           error = coalesce(p_error, a.error),
            lease = NULL
-      FROM (SELECT DISTINCT ON (x.attempt) x.*
-              FROM unnest(p_job, p_attempt, p_state, p_http_status, p_reason,
-                          p_error)
-                   WITH ORDINALITY x (job, attempt, state, http_status, reason,
-                                      error, ord)
-             ORDER BY x.attempt, x.ord) c
-     WHERE a.id = c.attempt AND a.job_id = c.job
-       AND (a.state IN ('sending', 'unknown') OR a.lease IS NOT NULL);
+     WHERE a.id = p_attempt AND a.job_id = p_job
+       AND a.state IN ('sending', 'unknown');
+
+    IF NOT FOUND THEN
+        UPDATE vidgen.attempts a
+           SET http_status = coalesce(p_http_status, a.http_status),
+               lease = NULL
+         WHERE a.id = p_attempt AND a.job_id = p_job AND a.lease IS NOT NULL;
+    END IF;
 END $$;
 
 
--- Of the moves in the order of the arrays: the new ids of those to a provider
--- that has max_jobs open without the attempt that is closed by the move.  The
--- caller holds the advisory locks of capped providers.  Moves of one call to
--- one provider count all, also those that will not be made.
+-- Whether a move is to a provider that has p_max_jobs open without the attempt
+-- that the move closes.  A move that has been made is never.  The caller holds
+-- the provider's advisory lock.
 
-CREATE OR REPLACE FUNCTION vidgen.moves_to_full(p_attempt uuid[],
-    p_state text[], p_next uuid[], p_provider text[], p_max_jobs integer[])
-RETURNS uuid[]
+CREATE OR REPLACE FUNCTION vidgen.moves_to_full(p_attempt uuid, p_state text,
+    p_next uuid, p_provider text, p_max_jobs integer)
+RETURNS boolean
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    RETURN vidgen.open_at(p_provider)
+           - (SELECT count(*) FROM vidgen.attempts a
+               WHERE a.id = p_attempt AND a.provider = p_provider
+                 AND a.state = 'sending' AND p_state <> 'unknown')
+           >= p_max_jobs
+           AND NOT EXISTS (SELECT FROM vidgen.attempts a WHERE a.id = p_next);
+END $$;
+
+
+-- One move of vidgen.next_attempt(), under its locks: the outcome, and whether
+-- the job has an open attempt now.
+
+CREATE OR REPLACE FUNCTION vidgen.move_on(p_job uuid, p_attempt uuid,
+    p_state text, p_http_status integer, p_reason text, p_error text,
+    p_next uuid, p_provider text, p_lease_ms integer, p_max_jobs integer,
+    OUT outcome text, OUT open boolean)
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-    v_full   uuid[] := '{}';
-    v_taken  jsonb := '{}';
-    r        record;
+    r  record;
 BEGIN
-    FOR r IN
-        SELECT n.next, n.provider, n.max_jobs,
-               EXISTS (SELECT FROM vidgen.attempts a
-                        WHERE a.id = n.attempt AND a.provider = n.provider
-                          AND a.state = 'sending'
-                          AND n.state <> 'unknown')::integer AS closes
-          FROM unnest(p_attempt, p_state, p_next, p_provider, p_max_jobs)
-               WITH ORDINALITY n (attempt, state, next, provider, max_jobs,
-                                  ord)
-         WHERE n.max_jobs IS NOT NULL
-           AND NOT EXISTS (SELECT FROM vidgen.attempts a WHERE a.id = n.next)
-         ORDER BY n.ord
-    LOOP
-        IF NOT v_taken ? r.provider THEN
-            v_taken := v_taken || jsonb_build_object(r.provider,
-                                      vidgen.open_at(r.provider));
-        END IF;
+    IF p_max_jobs IS NOT NULL
+       AND vidgen.moves_to_full(p_attempt, p_state, p_next, p_provider,
+                                p_max_jobs)
+    THEN
+        outcome := 'full';
+        RETURN;
+    END IF;
 
-        IF (v_taken ->> r.provider)::integer - r.closes >= r.max_jobs THEN
-            v_full := v_full || r.next;
-        ELSE
-            v_taken := jsonb_set(v_taken, ARRAY[r.provider],
-                to_jsonb((v_taken ->> r.provider)::integer + 1 - r.closes));
-        END IF;
-    END LOOP;
+    PERFORM vidgen.close_attempt(p_job, p_attempt, p_state, p_http_status,
+                                 p_reason, p_error);
 
-    RETURN v_full;
+    SELECT max(a.number) AS number,
+           max(a.provider) FILTER (WHERE a.id = p_attempt) AS provider,
+           max(a.state) FILTER (WHERE a.id = p_next) AS made,
+           bool_or(a.state IN ('sending', 'accepted')
+                   OR a.state = 'unknown' AND a.provider = p_provider)
+           AS barred,
+           bool_or(a.state IN ('sending', 'accepted', 'unknown')) AS open,
+           (SELECT coalesce(j.status, '') IN ('completed', 'failed')
+              FROM video_jobs j WHERE j.id = p_job) AS ended
+      INTO r
+      FROM vidgen.attempts a WHERE a.job_id = p_job;
+
+    outcome := CASE WHEN r.made = 'sending' THEN 'go' ELSE 'stop' END;
+    open := r.open;
+
+    IF r.made IS NOT NULL OR r.barred OR r.ended IS DISTINCT FROM false THEN
+        RETURN;
+    END IF;
+
+    INSERT INTO vidgen.attempts (id, job_id, number, provider, state, lease)
+    VALUES (p_next, p_job, r.number + 1, p_provider, 'sending',
+            now() + p_lease_ms * interval '1 millisecond')
+        ON CONFLICT (id) DO NOTHING;
+
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+
+    outcome := 'go';
+    open := true;
+
+    IF r.provider <> p_provider THEN
+        INSERT INTO provider_failover_log (job_id, from_provider, to_provider,
+                                           reason, created_at)
+        VALUES (p_job, r.provider, p_provider, p_reason, now());
+
+        UPDATE video_jobs j SET failover_reason = p_reason WHERE j.id = p_job;
+    END IF;
 END $$;
 
 
@@ -96,9 +127,9 @@ END $$;
 --   go    the next attempt is written and may be sent
 --   full  that provider has max_jobs open: nothing was written
 --   stop  it is not: the job has ended or is not there, an attempt at that
---         provider is open, or an attempt has been accepted meanwhile.  The
---         attempt is closed all the same, but nothing is given back before
---         vidgen.abandon().
+--         provider is open, or another one is being sent or has been accepted
+--         meanwhile.  The attempt is closed all the same, but nothing is given
+--         back before vidgen.abandon().
 -- status and provider are the job's.
 --
 -- A move to another provider writes a row of provider_failover_log.
@@ -109,12 +140,14 @@ CREATE OR REPLACE FUNCTION vidgen.next_attempt(p_job uuid[], p_attempt uuid[],
     p_max_jobs integer[])
 RETURNS TABLE (ord integer, outcome text, status text, provider text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
-    v_opened  uuid[];
-    v_full    uuid[] := '{}';
+    v_outcomes  text[] := '{}';
+    v_open      uuid[] := '{}';
+    r           record;
 BEGIN
     IF num_nonnulls(VARIADIC p_max_jobs) > 0 THEN
         PERFORM vidgen.lock_names(
@@ -125,79 +158,27 @@ BEGIN
 
     p_job := vidgen.lock_named_jobs(p_job);
 
-    IF num_nonnulls(VARIADIC p_max_jobs) > 0 THEN
-        v_full := vidgen.moves_to_full(p_attempt, p_state, p_next, p_provider,
-                                       p_max_jobs);
-        p_attempt := ARRAY(SELECT CASE WHEN n.next <> ALL (v_full)
-                                       THEN n.attempt END
-                             FROM unnest(p_attempt, p_next)
-                                  WITH ORDINALITY n (attempt, next, ord)
-                            ORDER BY n.ord);
+    FOR i IN 1 .. cardinality(p_job) LOOP
+        r := vidgen.move_on(p_job[i], p_attempt[i], p_state[i],
+                            p_http_status[i], p_reason[i], p_error[i],
+                            p_next[i], p_provider[i], p_lease_ms[i],
+                            p_max_jobs[i]);
+        v_outcomes := v_outcomes || r.outcome;
+        IF r.open THEN
+            v_open := v_open || p_job[i];
+        END IF;
+    END LOOP;
+
+    -- not what is left without an open attempt: its operation is still there
+
+    IF v_open <> '{}' THEN
+        PERFORM vidgen.settle_jobs(v_open);
     END IF;
-
-    PERFORM vidgen.close_attempts(p_job, p_attempt, p_state, p_http_status,
-                                  p_reason, p_error);
-
-    -- one attempt of a job in one call; a second one finds it open
-
-    WITH opened AS (
-        INSERT INTO vidgen.attempts (id, job_id, number, provider, state,
-                                     lease)
-        SELECT n.next, n.job,
-               (SELECT max(a.number) + 1 FROM vidgen.attempts a
-                 WHERE a.job_id = n.job),
-               n.provider, 'sending',
-               now() + n.lease_ms * interval '1 millisecond'
-          FROM (SELECT DISTINCT ON (x.job) x.*
-                  FROM unnest(p_job, p_next, p_provider, p_lease_ms)
-                       WITH ORDINALITY x (job, next, provider, lease_ms, ord)
-                 ORDER BY x.job, x.ord) n
-          JOIN video_jobs j ON j.id = n.job
-         WHERE coalesce(j.status, '') NOT IN ('completed', 'failed')
-           AND n.next <> ALL (v_full)
-           AND NOT EXISTS
-               (SELECT FROM vidgen.attempts a
-                 WHERE a.job_id = n.job
-                   AND (a.state = 'accepted'
-                        OR a.provider = n.provider
-                           AND a.state IN ('sending', 'unknown')))
-           AND NOT EXISTS (SELECT FROM vidgen.attempts a WHERE a.id = n.next)
-        RETURNING id)
-    SELECT array_agg(o.id) INTO v_opened FROM opened o;
-
-    IF v_opened IS NOT NULL THEN
-        WITH moves AS (
-            SELECT n.job, f.provider AS from_provider,
-                   n.provider AS to_provider, n.reason
-              FROM unnest(p_job, p_attempt, p_reason, p_next, p_provider)
-                   n (job, attempt, reason, next, provider)
-              JOIN vidgen.attempts f ON f.id = n.attempt AND f.job_id = n.job
-             WHERE n.next = ANY (v_opened) AND f.provider <> n.provider
-        ), logged AS (
-            INSERT INTO provider_failover_log (job_id, from_provider,
-                to_provider, reason, created_at)
-            SELECT m.job, m.from_provider, m.to_provider, m.reason, now()
-              FROM moves m)
-        UPDATE video_jobs j SET failover_reason = m.reason
-          FROM moves m WHERE j.id = m.job;
-    END IF;
-
-    -- what is closed and what is open now, but not what is left without an
-    -- open attempt: its operation is still there
-
-    PERFORM vidgen.settle_jobs(
-        ARRAY(SELECT DISTINCT a.job_id FROM vidgen.attempts a
-               WHERE a.job_id = ANY (p_job)
-                 AND a.state IN ('sending', 'accepted', 'unknown')));
 
     RETURN QUERY
-    SELECT n.ord::integer,
-           CASE WHEN a.state = 'sending' THEN 'go'
-                WHEN n.next = ANY (v_full) THEN 'full' ELSE 'stop' END,
-           j.status::text, j.provider_name::text
-      FROM unnest(p_job, p_next) WITH ORDINALITY n (job, next, ord)
+    SELECT n.ord::integer, n.outcome, j.status::text, j.provider_name::text
+      FROM unnest(p_job, v_outcomes) WITH ORDINALITY n (job, outcome, ord)
       LEFT JOIN video_jobs j ON j.id = n.job
-      LEFT JOIN vidgen.attempts a ON a.id = n.next AND a.job_id = n.job
      ORDER BY n.ord;
 END $$;
 
@@ -265,8 +246,9 @@ CREATE OR REPLACE FUNCTION vidgen.abandon(p_job uuid[], p_attempt uuid[],
 RETURNS TABLE (ord integer, outcome text, status text, provider text,
                refunded boolean, http_status integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_absent  text[];
@@ -282,8 +264,12 @@ BEGIN
 
     p_job := vidgen.lock_named_jobs(p_job);
 
-    PERFORM vidgen.close_attempts(p_job, p_attempt, p_state, p_http_status,
-                                  p_reason, p_error);
+    FOR i IN 1 .. cardinality(p_job) LOOP
+        PERFORM vidgen.close_attempt(p_job[i], p_attempt[i], p_state[i],
+                                     p_http_status[i], p_reason[i],
+                                     p_error[i]);
+    END LOOP;
+
     PERFORM vidgen.settle_jobs(p_job);
     PERFORM vidgen.close_keys(p_job, p_answer_status, p_answer_error,
                               p_answer_code);

@@ -150,26 +150,24 @@ RETURNS TABLE (ord integer, outcome text, job_id uuid, http_status integer,
                provider text, status text, estimated_time integer, error text,
                code text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
+    v_names   text[];
     v_failed  uuid[];
 BEGIN
     -- the attempts that are there: no other is touched, the locks are theirs
 
-    p_attempt := ARRAY(SELECT a.id
-                         FROM unnest(p_job, p_attempt) WITH ORDINALITY
-                              c (job, attempt, ord)
-                         LEFT JOIN vidgen.attempts a
-                           ON a.id = c.attempt AND a.job_id = c.job
-                        ORDER BY c.ord);
+    SELECT array_agg(a.id ORDER BY c.ord),
+           array_agg('result:' || a.provider || ':' || c.provider_job_id)
+      INTO p_attempt, v_names
+      FROM unnest(p_job, p_attempt, p_provider_job_id) WITH ORDINALITY
+           c (job, attempt, provider_job_id, ord)
+      LEFT JOIN vidgen.attempts a ON a.id = c.attempt AND a.job_id = c.job;
 
-    PERFORM vidgen.lock_names(
-        ARRAY(SELECT 'result:' || a.provider || ':' || c.provider_job_id
-                FROM unnest(p_attempt, p_provider_job_id)
-                     c (attempt, provider_job_id)
-                JOIN vidgen.attempts a ON a.id = c.attempt));
+    PERFORM vidgen.lock_names(v_names);
 
     p_job := vidgen.lock_named_jobs(p_job);
 
@@ -179,15 +177,19 @@ BEGIN
 
     v_failed := vidgen.take_parked(p_attempt, p_provider_job_id);
 
-    UPDATE idempotency_log k
-       SET http_status = n.http_status,
-           response = jsonb_strip_nulls(jsonb_build_object(
-               'job_id', n.job_id, 'provider', n.provider,
-               'status', n.status, 'estimated_time', n.estimated_time,
-               'error', n.error, 'code', n.code))
-      FROM vidgen.answers(p_job, p_attempt, p_provider_job_id) n
-     WHERE k.job_id = n.job_id AND k.response IS NULL AND NOT n.stored
-       AND n.http_status IN (200, 502);
+    IF EXISTS (SELECT FROM idempotency_log k
+                WHERE k.job_id = ANY (p_job) AND k.response IS NULL)
+    THEN
+        UPDATE idempotency_log k
+           SET http_status = n.http_status,
+               response = jsonb_strip_nulls(jsonb_build_object(
+                   'job_id', n.job_id, 'provider', n.provider,
+                   'status', n.status, 'estimated_time', n.estimated_time,
+                   'error', n.error, 'code', n.code))
+          FROM vidgen.answers(p_job, p_attempt, p_provider_job_id) n
+         WHERE k.job_id = n.job_id AND k.response IS NULL AND NOT n.stored
+           AND n.http_status IN (200, 502);
+    END IF;
 
     IF v_failed <> '{}' THEN
         PERFORM vidgen.refund_jobs(v_failed);
