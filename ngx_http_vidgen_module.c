@@ -36,6 +36,11 @@ static ngx_conf_bitmask_t  ngx_http_vidgen_next_provider[] = {
 };
 
 
+static ngx_conf_post_t  ngx_http_vidgen_not_zero = {
+    ngx_http_vidgen_conf_not_zero
+};
+
+
 #define NGX_HTTP_VIDGEN_ANY_CONF                                              \
     (NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF)
 
@@ -127,7 +132,8 @@ static ngx_command_t  ngx_http_vidgen_commands[] = {
       NGX_HTTP_VIDGEN_ANY_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_msec_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_vidgen_loc_conf_t, attempt_timeout), NULL },
+      offsetof(ngx_http_vidgen_loc_conf_t, attempt_timeout),
+      &ngx_http_vidgen_not_zero },
 
     { ngx_string("vidgen_next_provider_tries"),
       NGX_HTTP_VIDGEN_ANY_CONF|NGX_CONF_TAKE1,

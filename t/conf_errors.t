@@ -685,6 +685,7 @@ sub location_cases {
         $server->('vidgen_next_provider sometimes;',
             'invalid value "sometimes"'),
         $server->('vidgen_attempt_timeout never;', 'invalid value'),
+        $server->('vidgen_attempt_timeout 0;', 'must not be 0'),
         $server->('vidgen_next_provider_tries -1;', 'invalid number'),
         $server->('vidgen_next_provider_timeout x;', 'invalid value'),
         $server->('vidgen_retry attempts=0;',

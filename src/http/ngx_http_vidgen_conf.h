@@ -109,6 +109,7 @@ char *ngx_http_vidgen_conf_job(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_vidgen_conf_webhook_url(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_vidgen_conf_not_zero(ngx_conf_t *cf, void *post, void *data);
 char *ngx_http_vidgen_conf_retry(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_vidgen_conf_health(ngx_conf_t *cf, ngx_command_t *cmd,

@@ -213,6 +213,14 @@ ngx_http_vidgen_conf_webhook_url(ngx_conf_t *cf, ngx_command_t *cmd,
 }
 
 
+/* for ngx_conf_set_msec_slot() */
+char *
+ngx_http_vidgen_conf_not_zero(ngx_conf_t *cf, void *post, void *data)
+{
+    return *(ngx_msec_t *) data ? NGX_CONF_OK : "must not be 0";
+}
+
+
 /* vidgen_retry attempts=N backoff=T [max=T] */
 char *
 ngx_http_vidgen_conf_retry(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
