@@ -45,7 +45,6 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/../t/lib", $FindBin::Bin;
 
-use POSIX qw(ceil);
 use Time::HiRes qw(time);
 
 use VidgenBench;
@@ -66,7 +65,11 @@ my $alone = 300;                            # over one connection
 my $bench = VidgenBench->new;
 my $webhooks = VidgenBench::Events->new($bench);
 my $generator = VidgenBench::Generations->new($bench);
-my $monitor = VidgenBench::Monitor->new($bench, $webhooks);
+my $monitor = VidgenBench::Monitor->new($bench, sub {
+    $webhooks->replayed;
+    $webhooks->fresh(1000);
+    $generator->generate(200, probed => 1);
+});
 
 my @groups = (
     { name => 'webhooks', nginx => 'plain', rounds => $rounds, cases => [
@@ -211,11 +214,11 @@ sub monitored {
     my ($stage, $case) = @_;
 
     my %run = (
-        fresh    => sub { $webhooks->fresh($events / 2) },
-        generate => sub { $generator->generate($generations / 2,
+        fresh    => sub { $webhooks->fresh(3 * $events) },
+        generate => sub { $generator->generate(3 * $generations,
             probed => 1) },
     );
-    my $run = $run{$case} // sub { $webhooks->$case(ceil($seconds / 2)) };
+    my $run = $run{$case} // sub { $webhooks->$case($seconds) };
 
     return {
         name => "${stage}_$case", of => "quiet_$case", by => 'p99_ms',

@@ -12,9 +12,11 @@ use Time::HiRes qw(time);
 use VidgenTest::Util qw(wait_for);
 
 
+# $warm_up->() is called when a stage has begun: what is measured is not the
+# worker's first calls, for which PostgreSQL makes its plans.
 sub new {
-    my ($class, $bench, $events) = @_;
-    return bless { bench => $bench, events => $events, stage => '' }, $class;
+    my ($class, $bench, $warm_up) = @_;
+    return bless { bench => $bench, warm_up => $warm_up, stage => '' }, $class;
 }
 
 
@@ -29,8 +31,11 @@ sub stage {
     $bench->{pg}->start;
     $self->{stage} = $stage;
 
-    $bench->run('plain', again => 1) if $stage eq 'quiet';
-    return unless $stage =~ /hung|down/;
+    if ($stage eq 'quiet') {
+        $bench->run('plain', again => 1);
+        return $self->{warm_up}->();
+    }
+    return if $stage eq '';
 
     $bench->hung;
     $bench->run('hung', again => 1);
@@ -39,9 +44,8 @@ sub stage {
         or die "bench: the probes did not begin\n";
     $self->{began} = time;
 
-    return if $stage eq 'hung';
-    $self->{events}->replayed;
-    $bench->{pg}->stop('fast');
+    $self->{warm_up}->();
+    $bench->{pg}->stop('fast') if $stage eq 'down';
 }
 
 # Probes have gone on all the time.
