@@ -46,7 +46,15 @@ END $$;
 
 CREATE OR REPLACE FUNCTION vidgen.lock_names(p_names text[]) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    v_done  text;
 BEGIN
+    IF cardinality(p_names) = 1 THEN        -- most often; no query
+        v_done := pg_advisory_xact_lock(hashtextextended('vidgen:'
+                                                         || p_names[1], 0));
+        RETURN;
+    END IF;
+
     PERFORM pg_advisory_xact_lock(n.hash)
        FROM (SELECT DISTINCT hashtextextended('vidgen:' || name, 0) AS hash
                FROM unnest(p_names) AS name

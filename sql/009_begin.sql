@@ -208,17 +208,23 @@ BEGIN
     -- a job or key that occurs twice: the first of them, then the rest
 
     WHILE v_calls IS NOT NULL LOOP
-        SELECT array_agg(v_calls[c.i] ORDER BY c.i) FILTER (WHERE c.first),
-               array_agg(v_calls[c.i] ORDER BY c.i) FILTER (WHERE NOT c.first)
-          INTO v_first, v_rest
-          FROM (SELECT o.ordinality AS i,
-                       row_number() OVER (PARTITION BY o.job
-                                          ORDER BY o.ordinality) = 1
-                       AND (o.key IS NULL
-                            OR row_number() OVER (PARTITION BY o.key
-                                                  ORDER BY o.ordinality) = 1)
-                       AS first
-                  FROM unnest(v_calls) WITH ORDINALITY o) c;
+        v_first := v_calls;
+        v_rest := NULL;
+
+        IF cardinality(v_calls) > 1 THEN
+            SELECT array_agg(v_calls[c.i] ORDER BY c.i) FILTER (WHERE c.first),
+                   array_agg(v_calls[c.i] ORDER BY c.i)
+                       FILTER (WHERE NOT c.first)
+              INTO v_first, v_rest
+              FROM (SELECT o.ordinality AS i,
+                           row_number() OVER (PARTITION BY o.job
+                                              ORDER BY o.ordinality) = 1
+                           AND (o.key IS NULL
+                                OR row_number() OVER (PARTITION BY o.key
+                                                      ORDER BY o.ordinality)
+                                   = 1) AS first
+                      FROM unnest(v_calls) WITH ORDINALITY o) c;
+        END IF;
 
         v_done := v_done || vidgen.begin_calls(v_first, p_prompt);
         v_calls := v_rest;
