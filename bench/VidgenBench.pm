@@ -41,7 +41,9 @@ sub new {
 
     my $self = bless {
         dir       => File::Temp->newdir('vidgen-bench-XXXXXXXX', TMPDIR => 1),
-        pg        => VidgenTest::Postgres->new(fsync => 1),
+        # fresh: its files share no blocks with a template, which cost time
+        # when they are written for the first time
+        pg        => VidgenTest::Postgres->new(fsync => 1, fresh => 1),
         tls       => VidgenTest::Certificate->new,
         jobs      => 0,             # prepared so far
         sent      => 0,             # events

@@ -2,7 +2,7 @@ package VidgenTest::Postgres;
 
 # A private PostgreSQL cluster in a temporary folder.
 #
-#   my $pg = VidgenTest::Postgres->new;       # initdb, start, migrations
+#   my $pg = VidgenTest::Postgres->new;       # with the migrations
 #   my $n = $pg->value('SELECT count(*) FROM video_jobs');
 #   my $rows = $pg->query('SELECT * FROM vidgen.attempts ORDER BY number');
 #   $pg->restart('immediate');
@@ -10,6 +10,11 @@ package VidgenTest::Postgres;
 # It runs as the user postgres when the test runs as root, for the server
 # refuses to be root.  It ends with the object or with the test, whichever
 # comes first, also when the test dies.
+#
+# initdb and the migrations take longer than most tests, so the data is a copy
+# of what they made once (Postgres/Template.pm).  Therefore all clusters have
+# the same system identifier, the migrations are not in log(), and there is no
+# database but "postgres"; CREATE DATABASE needs migrate => 0 or fresh => 1.
 
 use strict;
 use warnings;
@@ -22,6 +27,8 @@ use File::Temp qw(tempdir);
 use IO::Socket::INET;
 use POSIX qw(:sys_wait_h);
 use Time::HiRes qw(sleep time);
+
+use VidgenTest::Postgres::Template;
 
 my %running;                        # address => object, of this process
 
@@ -37,8 +44,10 @@ END {
 }
 
 
-# Options: fsync => 0|1 (1), migrate => 0|1 (1), settings => { name => value }
-# for postgresql.conf, start => 0|1 (1).  Dies when it cannot start.
+# Options: fsync => 0|1 (1), migrate => 0|1 (1; only if it is started),
+# settings => { name => value } for postgresql.conf, start => 0|1 (1), fresh =>
+# 0|1 (0): no copy, but an initdb and migrations of its own.  Dies when it
+# cannot start.
 sub new {
     my ($class, %opt) = @_;
 
@@ -55,12 +64,17 @@ sub new {
     require Scalar::Util;
     Scalar::Util::weaken($running{$self});
 
-    $self->_initdb;
+    my $start = $opt{start} // 1;
+    my $migrate = $start && ($opt{migrate} // 1);
+    my $copied = !$opt{fresh} && VidgenTest::Postgres::Template::copy(
+        $migrate ? 'migrated' : 'plain', "$self->{dir}/data",
+        bin => $self->{bin}, root => $self->root);
 
-    if ($opt{start} // 1) {
-        $self->start;
-        $self->migrate if $opt{migrate} // 1;
-    }
+    $self->_hand_over;
+    $self->_initdb unless $copied;
+    $self->_configure;
+    $self->start if $start;
+    $self->migrate if $migrate && !$copied;
 
     return $self;
 }
@@ -311,18 +325,26 @@ sub _die_with_parent {
 }
 
 
-sub _initdb {
+# Gives the folder and what is in it so far to the user who runs the server.
+sub _hand_over {
     my ($self) = @_;
 
+    mkdir "$self->{dir}/socket";
     if (my $user = $self->{user}) {
-        chown $user->[1], $user->[2], $self->{dir};
+        local $?;
+        system 'chown', '-hR', "$user->[1]:$user->[2]", $self->{dir};
+        die "vidgen test: cannot chown $self->{dir}\n" if $?;
     }
     chmod 0755, $self->{dir};
+}
+
+
+sub _initdb {
+    my ($self) = @_;
 
     my $pid = fork // die "fork: $!";
     if (!$pid) {
         $self->_become_server_user;
-        mkdir 'socket';
         open STDIN, '<', '/dev/null';
         open STDOUT, '>', 'initdb.log';
         open STDERR, '>&', \*STDOUT;
@@ -336,8 +358,6 @@ sub _initdb {
     $self->{pid} = undef;
     die "vidgen test: initdb failed: "
         . (_slurp("$self->{dir}/initdb.log") // '') if $?;
-
-    $self->_configure;
 }
 
 
@@ -355,6 +375,7 @@ sub _configure {
         shared_buffers          => '64MB',
         deadlock_timeout        => '200ms',
         log_line_prefix         => '%m [%p] %q%u ',
+        log_timezone            => 'UTC',
         timezone                => 'UTC',
         %{ $self->{settings} },
     );
