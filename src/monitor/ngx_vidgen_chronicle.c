@@ -148,14 +148,21 @@ ngx_vidgen_chronicle_ready(ngx_vidgen_monitor_t *monitor)
 void
 ngx_vidgen_chronicle_tick(ngx_vidgen_monitor_t *monitor)
 {
-    ngx_vidgen_relay_change_t    change;
-    ngx_vidgen_chronicle_row_t  *row;
+    ngx_vidgen_relay_change_t  change;
 
     while (ngx_vidgen_relay_changed(monitor->conf->zone, &change)) {
         ngx_vidgen_chronicle_note(monitor, &change);
     }
 
-    /* calls that are started together are one transaction */
+    ngx_vidgen_chronicle_flush(monitor);
+}
+
+
+/* calls that are started together are one transaction */
+void
+ngx_vidgen_chronicle_flush(ngx_vidgen_monitor_t *monitor)
+{
+    ngx_vidgen_chronicle_row_t  *row;
 
     while ((row = ngx_vidgen_chronicle_next(monitor)) != NULL) {
         if (ngx_vidgen_monitor_call_start(&row->call,
