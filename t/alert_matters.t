@@ -28,15 +28,13 @@ $pg->query('CREATE SCHEMA watch; GRANT USAGE ON SCHEMA watch TO PUBLIC;
     ALTER ROLE edge SET search_path = watch, pg_catalog, public');
 clock(0);
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo, TELEGRAM => $telegram->url },
-    config => <<'EOT')->start;
+my $config = <<'EOT';
 %%GLOBALS%%
 events { }
 http {
     %%HTTP%%
     vidgen_database "%%DB%%";
-    vidgen_monitor  interval=1h poll=200ms unknown=1s;
+    vidgen_monitor  interval=1h poll=200ms unknown=1h;
     vidgen_alert    telegram token=1:x chat=1 url=%%TELEGRAM%% every=0;
 
     vidgen_provider one {
@@ -47,17 +45,23 @@ http {
 EOT
 
 
-# two results that no job claims: not at once
+# two results that no job claims, while there is time to find theirs
 
 $pg->query("INSERT INTO vidgen.parked (provider, provider_job_id, status,
         verdict, received)
-    VALUES ('one', 'a', 'completed', true, now() - interval '1 h'),
-           ('one', 'b', 'completed', true, now() - interval '1 h'),
-           ('one', 'c', 'completed', true, now() + interval '1 h')");
+    VALUES ('one', 'a', 'completed', true, now() - interval '31 min'),
+           ('one', 'b', 'completed', true, now() - interval '31 min'),
+           ('one', 'c', 'completed', true, now() - interval '28 min')");
+my $nginx = VidgenTest::Nginx->new(config => $config,
+    vars => { DB => $pg->edge_conninfo, TELEGRAM => $telegram->url })->start;
 is(message(1), "<b>Results Without A Job</b>\n"
     . 'parked results that no job claims: 2', 'orphans');
 
-$pg->query("DELETE FROM vidgen.parked WHERE provider_job_id = 'a'");
+# an impatient monitor sweeps more often
+
+$pg->query("DELETE FROM vidgen.parked WHERE provider_job_id IN ('a', 'c')");
+$nginx->configure($config =~ s/unknown=1h/unknown=1s/r);
+$nginx->reload(wait => 1);
 settled();
 is(messages(), 1, 'one less is nothing new');
 

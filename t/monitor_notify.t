@@ -1,5 +1,7 @@
 #!/usr/bin/perl
 
+# Not under valgrind: it measures time
+#
 # notify=on: jobs that the monitor changes, by a poll or by giving them up,
 # are told on the channel vidgen_job, once for each change.
 
