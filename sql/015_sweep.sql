@@ -5,8 +5,24 @@ BEGIN;
 DO $$ BEGIN PERFORM vidgen.migration(); END $$;
 
 
+-- Those of before did not say which jobs have changed.
+
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_proc p
+                WHERE p.oid = to_regprocedure(
+                          'vidgen.sweep(interval, interval, integer)')
+                  AND 'changed' <> ALL (p.proargnames))
+    THEN
+        DROP FUNCTION vidgen.sweep(interval, interval, integer);
+        DROP FUNCTION vidgen.end_attempts(interval, interval, integer);
+    END IF;
+END $$;
+
+
 -- Ends attempts whose time has come, of jobs that no other transaction has
--- locked, and settles these.  Returns the counts and the jobs that failed.
+-- locked, and settles these.  Returns the counts, the jobs that changed, and
+-- those of them that failed.
 --
 --   sending   whose lease is over     unknown, never unsent
 --   unknown   for p_unknown           lost
@@ -14,7 +30,8 @@ DO $$ BEGIN PERFORM vidgen.migration(); END $$;
 
 CREATE OR REPLACE FUNCTION vidgen.end_attempts(p_unknown interval,
     p_expire interval, p_limit integer, OUT unknown integer,
-    OUT last_polls integer, OUT lost integer, OUT failed uuid[])
+    OUT last_polls integer, OUT lost integer, OUT changed uuid[],
+    OUT failed uuid[])
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     v_jobs  uuid[];
@@ -22,6 +39,7 @@ BEGIN
     unknown := 0;
     last_polls := 0;
     lost := 0;
+    changed := '{}';
     failed := '{}';
 
     SELECT array_agg(DISTINCT x.job_id ORDER BY x.job_id) INTO v_jobs
@@ -86,8 +104,11 @@ BEGIN
       INTO unknown, last_polls, lost
       FROM ended e;
 
-    failed := ARRAY(SELECT s.job_id FROM vidgen.settle_jobs(v_jobs) s
-                     WHERE s.status = 'failed');
+    SELECT coalesce(array_agg(s.job_id), '{}'),
+           coalesce(array_agg(s.job_id) FILTER (WHERE s.status = 'failed'),
+                    '{}')
+      INTO changed, failed
+      FROM vidgen.settle_jobs(v_jobs) s;
 END $$;
 
 
@@ -145,13 +166,14 @@ END $$;
 --   orphans                     parked results that belong to nothing yet
 --   refunds_due                 refunds not made yet
 --   more                        a limit was reached: call again
+--   changed                     the jobs that are not what they were
 
 CREATE OR REPLACE FUNCTION vidgen.sweep(p_unknown interval, p_expire interval,
     p_limit integer)
 RETURNS TABLE (unknown integer, last_polls integer, lost integer,
                refunds integer, refund_errors integer, keys integer,
                parked integer, health integer, orphans integer,
-               refunds_due integer, more boolean)
+               refunds_due integer, more boolean, changed uuid[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off SET jit = off
@@ -166,6 +188,7 @@ BEGIN
     unknown := v_ended.unknown;
     last_polls := v_ended.last_polls;
     lost := v_ended.lost;
+    changed := v_ended.changed;
 
     SELECT * INTO v_made FROM vidgen.make_refunds(v_ended.failed, p_limit);
     refunds := v_made.refunds;
@@ -203,5 +226,19 @@ BEGIN
 
     RETURN NEXT;
 END $$;
+
+
+-- of what may have been made anew while nginx is at work
+
+DO $$
+BEGIN
+    PERFORM vidgen.make_private(
+        'FUNCTION vidgen.end_attempts(interval, interval, integer)');
+    PERFORM vidgen.make_private(
+        'FUNCTION vidgen.sweep(interval, interval, integer)');
+END $$;
+
+GRANT EXECUTE ON FUNCTION vidgen.sweep(interval, interval, integer)
+    TO vidgen_edge;
 
 COMMIT;

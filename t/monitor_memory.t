@@ -3,7 +3,8 @@
 # Not under valgrind: it measures memory
 #
 # The monitor at work for a while: many probes, failing ones too, over TLS and
-# by name; neither descriptors nor memory grow.
+# by name; polls, outages and their alerts.  Neither descriptors nor memory
+# grow, and it does not wake up more often.
 
 use strict;
 use warnings;
@@ -11,17 +12,24 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Test::More tests => 5;
+use Time::HiRes qw(sleep);
+use Test::More tests => 8;
 
+use VidgenTest::Books qw(customer);
+use VidgenTest::Http qw(many);
 use VidgenTest::Nginx;
+use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Util qw(free_port slurp wait_for);
 
+my $pg = VidgenTest::Postgres->new(fsync => 0);
+my $user = customer($pg, 100);
 my $plain = VidgenTest::Provider->new;
 my $tls = VidgenTest::Provider->new(tls => 1);
 $plain->on(qr{/drop}, drop => 'after');
 $plain->on(qr{/hang}, hang => 1);
 $plain->on(qr{/big}, body => 'x' x 300_000);
+$plain->on(qr{GET /requests/}, body => { status => 'processing' });
 
 sub provider {
     my ($name, $url) = @_;
@@ -41,39 +49,79 @@ my $providers = provider('plain', $plain->url . '/ok')
     . provider('tls', $tls->url . '/ok')
     . provider('wrong', 'https://127.0.0.1:' . $plain->port . '/ok');
 
-my $nginx = VidgenTest::Nginx->new(log => 'notice', config => <<EOT)->start;
+my $nginx = VidgenTest::Nginx->new(
+    log  => 'notice',
+    vars => { DB => $pg->edge_conninfo, BASE => $plain->url },
+    config => <<EOT)->start;
 %%GLOBALS%%
 events { }
 http {
     %%HTTP%%
-    vidgen_monitor interval=100ms timeout=150ms;
+    vidgen_database "%%DB%%" notify=on;
+    vidgen_monitor  interval=100ms timeout=150ms poll=100ms;
+    vidgen_alert    telegram token=1:x chat=1 url=%%BASE%% every=0;
+
+    vidgen_provider polled {
+        base   %%BASE%%;
+        submit { url \$vidgen_base/jobs; job_id /request_id; }
+        probe  { url \$vidgen_base/flap; }
+        poll   { url \$vidgen_base/requests/\$vidgen_provider_job_id;
+                 status /status; video_url /url; }
+    }
     $providers
-    server { listen 127.0.0.1:%%PORT%%; }
+
+    server {
+        listen 127.0.0.1:%%PORT%%;
+        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
+        include                       %%PROVIDERS%%/vidgen_pass.conf;
+        location = /generate-video    { vidgen_generate polled; }
+    }
 }
 EOT
+
+is(scalar(grep { $_->{status} == 200 } many(20, 'POST',
+    $nginx->url('/generate-video'), { 'Content-Type' => 'application/json' },
+    qq({"user_id":"$user","model_id":"m","prompt":"p"}))), 20, 'jobs');
 
 my $pid = wait_for {
     (map { $_->{pid} } grep { $_->{title} =~ /monitor/ } $nginx->processes)[0];
 };
 
 sub descriptors { my @all = glob "/proc/$pid/fd/*"; return scalar @all }
-sub memory      { slurp("/proc/$pid/status") =~ /^VmRSS:\s+(\d+)/m; $1 }
+sub number      { slurp("/proc/$pid/status") =~ /^$_[0]:\s+(\d+)/m; $1 }
+sub memory      { number('VmRSS') }
 
-# Waits for so many probes.
-sub probes {
+# Lets it work for so many rounds: an outage or its end, polls, other probes.
+# Returns how often it has woken up.
+my %seen;
+
+sub rounds {
     my ($n) = @_;
-    for (1 .. $n / 50) {
+    my $wakes = number('voluntary_ctxt_switches');
+    for my $round (1 .. $n) {
+        $plain->on(qr{/flap}, status => $round % 2 ? 500 : 200);
+        $pg->query("UPDATE vidgen.attempts SET due = now(), polls = 0
+            WHERE state = 'accepted'");
         $plain->forget_requests;
-        $plain->wait_requests(50, 20) or return 0;
+        sleep 0.7;
+        $seen{ $_->{uri} =~ s{^(/\w*).*}{$1}r }++
+            for @{ $plain->requests };
     }
-    return 1;
+    return number('voluntary_ctxt_switches') - $wakes;
 }
 
-ok(probes(150), 'it warms up');
+my $wakes = rounds(10);
 my ($descriptors, $memory) = (descriptors(), memory());
+%seen = ();
 
-ok(probes(500), 'it goes on');
-cmp_ok(memory(), '<', $memory + 3000, 'memory does not grow');
+rounds(20);
+my $later = rounds(10);
+cmp_ok($seen{'/ok'} // 0, '>', 100, 'probes');
+cmp_ok($seen{'/requests'} // 0, '>', 300, 'polls');
+cmp_ok($seen{'/bot1'} // 0, '>', 10, 'alerts');
+
+cmp_ok(memory(), '<', $memory + 2000, 'memory does not grow');
 ok((wait_for { descriptors() <= $descriptors + 5 }), 'nor do descriptors');
+cmp_ok($later, '<', 2 * $wakes, 'nor does the number of its timers');
 is(scalar(grep { $_->{title} =~ /monitor/ && $_->{pid} == $pid }
     $nginx->processes), 1, 'it is the same process');

@@ -11,7 +11,9 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Test::More tests => 21;
+use Test::More tests => 23;
+
+use Time::HiRes qw(time);
 
 use VidgenTest::Http qw(get);
 use VidgenTest::Nginx;
@@ -78,6 +80,7 @@ for my $name (undef, 'B') {
 # killed: another one takes its place
 
 $provider->forget;
+my $killed = time;
 kill 'KILL', $helper->{pid};
 $nginx->allow(qr/cache manager process \d+ exited on signal 9/);
 
@@ -87,7 +90,10 @@ ok((wait_for {
     $other && $other->{pid} != $helper->{pid};
 } 2), 'a killed one is respawned');
 ok($provider->wait_requests(1, 3), 'it works again');
+cmp_ok(time - $killed, '<', 3, 'within a second or two');
 is(scalar helpers($nginx), 1, 'there is one');
+my ($parent) = slurp("/proc/$other->{pid}/status") =~ /^PPid:\s+(\d+)/m;
+is($parent, $nginx->pid, 'of the master');
 
 # stopped: said once
 

@@ -11,13 +11,16 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Test::More tests => 12;
+use Test::More tests => 17;
 
-use VidgenTest::Http qw(get many);
+use POSIX ();
+use Time::HiRes qw(sleep);
+
+use VidgenTest::Http qw(get);
 use VidgenTest::Nginx;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
-use VidgenTest::Util qw(slurp wait_for);
+use VidgenTest::Util qw(append slurp wait_for);
 
 my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $provider = VidgenTest::Provider->new;
@@ -74,22 +77,54 @@ sub monitor {
     return map { $_->{pid} } @found;
 }
 
-sub descriptors { my @all = glob '/proc/' . (monitor())[0] . '/fd/*'; @all }
-sub memory      { (slurp('/proc/' . (monitor())[0] . '/status') // '')
-                      =~ /^VmRSS:\s+(\d+)/m; $1 }
+sub descriptors { my @all = glob "/proc/$_[0]/fd/*"; @all }
 
-my $descriptors = descriptors();
-my $memory = memory();
-my $health = get($url)->{json};
+# kB, and how often it has woken up
+sub memory { number($_[0], 'VmRSS') }
+sub wakes  { number($_[0], 'voluntary_ctxt_switches') }
 
-my ($failed, $reloads) = (0, 0);
-for (1 .. 50) {
-    $reloads++ if $nginx->reload;
-    $failed += grep { $_->{status} != 200 } many(20, 'GET', $url);
+sub number {
+    my ($pid, $name) = @_;
+    my ($n) = (slurp("/proc/$pid/status") // '') =~ /^$name:\s+(\d+)/m;
+    return $n;
 }
 
+# Requests without a pause; the statuses are lines of a file.
+sub traffic {
+    my ($file) = @_;
+    append($_, '') for $file, "$file.on";
+    my $pid = fork // die "fork: $!";
+    return $pid if $pid;
+    append($file, get($url)->{status} . "\n") while -e "$file.on";
+    POSIX::_exit(0);
+}
+
+# what the first reload costs once is no leak
+
+$nginx->reload(wait => 1);
+
+my $master = $nginx->pid;
+my $descriptors = descriptors(monitor());
+my $memory = memory(monitor());
+my $descriptors_of_master = descriptors($master);
+my $memory_of_master = memory($master);
+my $health = get($url)->{json};
+
+my $file = $nginx->prefix . '/traffic';
+my $client = traffic($file);
+
+my $reloads = 0;
+for (1 .. 50) {
+    $reloads++ if $nginx->reload;
+}
+
+unlink "$file.on";
+waitpid $client, 0;
+my @statuses = split /\n/, slurp($file);
+
 is($reloads, 50, 'reloads');
-is($failed, 0, 'no request failed meanwhile');
+cmp_ok(scalar @statuses, '>', 200, 'under traffic');
+is(scalar(grep { $_ ne 200 } @statuses), 0, 'no request failed meanwhile');
 ok((wait_for { monitor() == 1 }), 'one monitor');
 ok((wait_for { my @all = $nginx->processes; @all == 3 }), 'two workers');
 
@@ -102,6 +137,19 @@ cmp_ok($asked{'/hang'}, '<=', 3, 'nor what is being probed');
 is_deeply(get($url)->{json}{providers}[0], $health->{providers}[0],
     'what was known is known');
 
-ok((wait_for { descriptors() <= $descriptors + 2 }), 'no descriptor is left')
-    or diag(join ' ', map { readlink // '' } descriptors());
-cmp_ok(memory(), '<', $memory * 1.5 + 2000, 'nor memory');
+ok((wait_for { descriptors(monitor()) <= $descriptors + 2 }),
+    'no descriptor is left')
+    or diag(join ' ', map { readlink // '' } descriptors(monitor()));
+cmp_ok(memory(monitor()), '<', $memory + 2000, 'nor memory');
+is(scalar descriptors($master), $descriptors_of_master, 'nor in the master');
+cmp_ok(memory($master), '<', $memory_of_master + 1000, 'nor memory there');
+
+# nothing is due: a tick each second is all that wakes it
+
+my @idle = (monitor(), $nginx->workers);
+my @before = map { wakes($_) } @idle;
+sleep 3;
+my @wakes = map { wakes($idle[$_]) - $before[$_] } 0 .. 2;
+cmp_ok($wakes[0], '<=', 12, 'no timer is left') or diag("@wakes");
+is(scalar(grep { $_ > 12 } @wakes[1, 2]), 0, 'nor in a worker')
+    or diag("@wakes");

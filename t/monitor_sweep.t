@@ -1,7 +1,8 @@
 #!/usr/bin/perl
 
 # What nobody else ends, the monitor does: attempts whose worker died, unknown
-# ones, refunds that are due, keys that have expired.
+# ones, refunds that are due, keys that have expired.  A result that comes
+# after all is late.
 
 use strict;
 use warnings;
@@ -9,7 +10,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Test::More tests => 12;
+use Test::More tests => 21;
 
 use VidgenTest::Books qw(balance customer ledger wrong_books);
 use VidgenTest::Http qw(post);
@@ -24,6 +25,7 @@ my $user = customer($pg, 100);
 
 my $nginx = VidgenTest::Nginx->new(
     vars => { DB => $pg->edge_conninfo, BASE => $provider->url },
+    env  => { HOOK_SECRET => $provider->secret, VIDGEN_SECRET => 'capability' },
     config => <<'EOT')->start;
 %%GLOBALS%%
 events { }
@@ -32,11 +34,16 @@ http {
     vidgen_database    "%%DB%%";
     vidgen_monitor     interval=1h unknown=2s;
     vidgen_idempotency ttl=1s;
+    vidgen_secret      env:VIDGEN_SECRET;
 
     vidgen_provider one {
-        submit  { url %%BASE%%/one; job_id /request_id; }
+        submit  { url %%BASE%%/one; body /webhook_url $vidgen_webhook_url;
+                  job_id /request_id; }
         poll    { url %%BASE%%/requests/$vidgen_provider_job_id;
                   status /status; video_url /url; }
+        webhook { signature hmac-sha256 header=X-Signature;
+                  secret env:HOOK_SECRET; job_id /request_id;
+                  status /status; video_url /output/video_url; }
     }
 
     server {
@@ -44,7 +51,9 @@ http {
         proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
         include                       %%PROVIDERS%%/vidgen_pass.conf;
         vidgen_attempt_timeout        300ms;
+        vidgen_webhook_url            http://127.0.0.1:%%PORT%%/hook;
         location = /generate-video    { vidgen_generate; }
+        location = /hook              { vidgen_webhook; }
     }
 }
 EOT
@@ -53,6 +62,14 @@ sub generate {
     my (%headers) = @_;
     return post($nginx->url('/generate-video'),
         { user_id => $user, model_id => 'm', prompt => 'p' }, \%headers);
+}
+
+my ($hook, $headers, $body);
+
+sub webhook {
+    my $answer = post($hook, $body, $headers);
+    return "$answer->{status} $answer->{json}{job_id} "
+        . ($answer->{headers}{'x-idempotent-replay'} // 'first');
 }
 
 sub status {
@@ -70,7 +87,28 @@ my $job = $answer->{json}{job_id};
 is(ledger($pg, $job), 'hold 1', 'held');
 ok((wait_for { status($job) eq 'failed' }), 'given up as lost');
 is(ledger($pg, $job), 'hold 1, refund 1', 'and returned');
+is(balance($pg, $user), 100, 'all of it');
 ok($nginx->wait_log(qr/\[warn\].*1 attempts are given up as lost/), 'a line');
+
+
+# it is heard of all the same, by the URL that it was given
+
+($hook) = $provider->requests->[-1]{body} =~ /"webhook_url":"([^"]+)"/;
+($headers, $body) = $provider->signed_webhook(id => 'never-told');
+
+is(webhook(), "200 $job first", 'its webhook');
+is($pg->value("SELECT concat_ws(' ', state, late, provider_job_id, video_url)
+    FROM vidgen.attempts WHERE job_id = '$job'"),
+    'completed t never-told https://cdn.test/never-told.mp4',
+    'is kept, late, on the attempt');
+ok($nginx->wait_log(qr/\[error\] .*vidgen: .* late: .*job "$job"/),
+    'and logged as money lost');
+is(webhook(), "200 $job true", 'again');
+is(status($job), 'failed', 'the job stays failed');
+is(ledger($pg, $job), 'hold 1, refund 1', 'refunded once');
+is(balance($pg, $user), 100, 'nothing is taken again');
+is(scalar(grep { $_->{method} eq 'GET' } @{ $provider->requests }), 0,
+    'without an id there was nothing to poll');
 
 
 # an attempt whose worker died

@@ -11,7 +11,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use Time::HiRes qw(time);
-use Test::More tests => 12;
+use Test::More tests => 14;
 
 use VidgenTest::Books qw(customer wrong_books);
 use VidgenTest::Http qw(many);
@@ -36,9 +36,10 @@ $provider->on(qr{GET /v1/jobs/.*00$},
 $provider->on(qr{GET /v1/status}, status => 200);
 
 sub nginx {
+    my ($key) = @_;
     return VidgenTest::Nginx->new(
         vars => { DB => $pg->edge_conninfo },
-        env  => { PIKA_BASE_URL => $provider->url, PIKA_API_KEY => 'pika-key' },
+        env  => { PIKA_BASE_URL => $provider->url, PIKA_API_KEY => $key },
         config => <<'EOT')->start;
 %%GLOBALS%%
 worker_processes 2;
@@ -61,7 +62,7 @@ http {
 EOT
 }
 
-my @nginx = (nginx(), nginx());
+my @nginx = (nginx('pika-key-1'), nginx('pika-key-2'));
 for my $nginx (@nginx) {
     my $url = $nginx->url('/jobs/' . uuid());
     wait_for { !grep { $_->{status} != 404 } many(4, 'GET', $url) };
@@ -108,7 +109,9 @@ for my $request (@{ $provider->requests }) {
     $key{ $request->{headers}{'x-api-key'} // '' }++;
 }
 is(scalar keys %asked, $jobs, 'every job was asked for');
-is_deeply([keys %key], ['pika-key'], 'with the key');
+is_deeply([sort keys %key], ['pika-key-1', 'pika-key-2'],
+    'by both, with their keys');
+cmp_ok($_, '>', $jobs / 20, 'and not a few only') for values %key;
 is(scalar(grep { @{ $asked{$_} } != 1 } grep { !/[1-9]0$/ } keys %asked), 0,
     'what had ended at once was asked for once');
 my $close = 0;
@@ -117,6 +120,5 @@ for my $times (values %asked) {
 }
 is($close, 0, 'none by two at a time');
 
-my %pids = map { my $nginx = $_;
-    map { ($_ => 1) } $nginx->error_log =~ /vidgen: poll of/g } @nginx;
-is_deeply(\%pids, {}, 'no poll failed');
+is_deeply([map { $_->error_log =~ /vidgen: poll of/g } @nginx], [],
+    'no poll failed');

@@ -6,7 +6,7 @@
 use strict;
 use warnings;
 
-use Test::More tests => 73;
+use Test::More tests => 80;
 
 use VidgenTest::Postgres;
 use VidgenTest::Sql qw(id);
@@ -98,11 +98,13 @@ is(scalar(keys %seen) . ' ' . join(',', grep { $_ > 1 } values %seen), '40 ',
 
 is(join(',', map { $sweep->()->{$_} } qw(unknown last_polls lost)), '0,0,0',
     'nothing to end');
+is_deeply($sweep->()->{changed}, [], '... and no job changes');
 $age->('a6', '2 min');
 $r = $sweep->();
 is("$r->{unknown} " . $sql->attempt('a6')->{state} . ' '
     . $sql->job('j6')->{status}, '1 unknown processing',
     'sending, lease over: unknown, never unsent');
+is_deeply($r->{changed}, [id('j6')], '... the job has changed');
 is($sql->balance('u1'), 1000 - 46, '... credits held');
 $age->('a6', '31 min');
 $r = $sweep->();
@@ -110,17 +112,20 @@ is("$r->{lost} $r->{refunds} " . $sql->attempt('a6')->{state} . ' '
     . $sql->job('j6')->{status}, '1 1 lost failed', 'unknown: lost');
 is($sql->balance('u1'), 1000 - 45, '... credits are back');
 is($sql->job('j6')->{error_message}, 'no result came', '... and why');
+is_deeply($r->{changed}, [id('j6')], '... the job has changed');
 
 $age->('a5', '25 h');
 $r = $sweep->();
 is("$r->{last_polls} $r->{lost} " . $sql->attempt('a5')->{state},
     '1 0 accepted', 'accepted: a last poll first');
+is_deeply($r->{changed}, [], '... the job stays what it was');
 is($due->('a'), 'p-j1/3 p-j5/1', '... it is due');
 is(join(',', map { $sweep->()->{$_} } qw(last_polls lost)), '0,0',
     '... and has time for it');
 $age->('a5', '11 min');
 $r = $sweep->();
 is("$r->{lost} " . $sql->job('j5')->{status}, '1 failed', '... then lost');
+is_deeply($r->{changed}, [id('j5')], '... and changed');
 
 # a locked job is passed over
 $sql->call(begin => { job => "l$_", attempt => "la$_" }) for 1 .. 2;
@@ -135,8 +140,8 @@ is($sweep->()->{unknown}, 1, '... and found then');
 $sql->call(begin => map { { job => "s$_", attempt => "sa$_" } } 1 .. 5);
 $age->("sa$_", '2 min') for 1 .. 5;
 my @counts = map { my $s = $sweep->(undef, undef, 2);
-    $s->{unknown} . $s->{more} } 1 .. 3;
-is("@counts", '21 21 10', 'no more than asked for');
+    $s->{unknown} . $s->{more} . @{ $s->{changed} } } 1 .. 3;
+is("@counts", '212 212 101', 'no more than asked for');
 
 
 # --- sweep: refunds that are due
@@ -279,6 +284,25 @@ like($r->{last_check}, qr/^\d{4}-/, '... and when');
 $r = VidgenTest::Sql::decode($sql->value("SELECT get_provider_health('x')"));
 is_deeply($r, { provider => 'x', status => undef, response_time => undef,
     last_check => undef }, 'of a provider that is not known');
+
+# --- a sweep that did not say which jobs have changed
+
+$pg->query(q{
+    DROP FUNCTION vidgen.sweep(interval, interval, integer);
+    CREATE FUNCTION vidgen.sweep(p_unknown interval, p_expire interval,
+        p_limit integer) RETURNS TABLE (unknown integer) LANGUAGE sql
+        AS 'SELECT 1';
+    DROP FUNCTION vidgen.end_attempts(interval, interval, integer);
+    CREATE FUNCTION vidgen.end_attempts(interval, interval, integer,
+        OUT unknown integer, OUT failed uuid[]) LANGUAGE sql
+        AS 'SELECT 1, NULL::uuid[]';
+    ALTER FUNCTION vidgen.sweep OWNER TO vidgen_owner;
+    ALTER FUNCTION vidgen.end_attempts OWNER TO vidgen_owner});
+$pg->psql_file($pg->root . '/sql/015_sweep.sql');
+is_deeply($sweep->()->{changed}, [], 'is replaced');
+is($pg->value("SELECT proacl FROM pg_proc WHERE proname = 'sweep'"),
+    '{vidgen_owner=X/vidgen_owner,vidgen_edge=X/vidgen_owner}',
+    '... for the edge');
 
 $sql->check('in the end');
 is($pg->deadlocks, 0, 'no deadlock');

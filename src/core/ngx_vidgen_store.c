@@ -120,7 +120,7 @@ static ngx_vidgen_pg_statement_t  ngx_vidgen_store_statements[] = {
       NGX_VIDGEN_PG_POLL },
 
     { "vidgen_sweep",
-      "SELECT 1 AS ord, s.*, vidgen.orphans($1),"
+      "SELECT 1 AS ord, s.*, vidgen.orphans($1::interval / 2),"
       " (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
       " FROM vidgen.sweep($1,$2,$3) s",
       ngx_vidgen_store_params(ngx_vidgen_store_sweep_t),

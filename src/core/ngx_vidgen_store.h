@@ -251,6 +251,7 @@ typedef struct {
     ngx_str_t  orphans;
     ngx_str_t  refunds_due;
     ngx_str_t  more;
+    ngx_str_t  changed;          /* jobs: {id,id} */
     ngx_str_t  old_orphans;
     ngx_str_t  clock;            /* ms since the epoch */
 } ngx_vidgen_store_sweep_row_t;

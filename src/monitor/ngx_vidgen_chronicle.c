@@ -10,6 +10,7 @@
 typedef struct {
     ngx_vidgen_monitor_call_t        call;
     ngx_vidgen_store_health_log_t    params;
+    ngx_queue_t                      link;
 } ngx_vidgen_chronicle_row_t;
 
 typedef struct {
@@ -25,6 +26,8 @@ static void ngx_vidgen_chronicle_seeded(ngx_vidgen_pg_call_t *call,
     ngx_vidgen_pg_result_t *result);
 static void ngx_vidgen_chronicle_note(ngx_vidgen_monitor_t *monitor,
     ngx_vidgen_relay_change_t *change);
+static ngx_vidgen_chronicle_row_t *ngx_vidgen_chronicle_next(
+    ngx_vidgen_monitor_t *monitor);
 static void ngx_vidgen_chronicle_written(ngx_vidgen_pg_call_t *call,
     ngx_vidgen_pg_result_t *result);
 
@@ -150,6 +153,52 @@ ngx_vidgen_chronicle_tick(ngx_vidgen_monitor_t *monitor)
     while (ngx_vidgen_relay_changed(monitor->conf->zone, &change)) {
         ngx_vidgen_chronicle_note(monitor, &change);
     }
+
+    ngx_vidgen_chronicle_flush(monitor);
+}
+
+
+/* calls that are started together are one transaction */
+void
+ngx_vidgen_chronicle_flush(ngx_vidgen_monitor_t *monitor)
+{
+    ngx_vidgen_chronicle_row_t  *row;
+
+    while ((row = ngx_vidgen_chronicle_next(monitor)) != NULL) {
+        if (ngx_vidgen_monitor_call_start(&row->call,
+                                          NGX_VIDGEN_STORE_HEALTH_LOG,
+                                          &row->params) != NGX_OK)
+        {
+            ngx_destroy_pool(row->call.pool);
+        }
+    }
+}
+
+
+void
+ngx_vidgen_chronicle_drop(ngx_vidgen_monitor_t *monitor)
+{
+    ngx_vidgen_chronicle_row_t  *row;
+
+    while ((row = ngx_vidgen_chronicle_next(monitor)) != NULL) {
+        ngx_destroy_pool(row->call.pool);
+    }
+}
+
+
+static ngx_vidgen_chronicle_row_t *
+ngx_vidgen_chronicle_next(ngx_vidgen_monitor_t *monitor)
+{
+    ngx_queue_t  *q;
+
+    if (ngx_queue_empty(&monitor->rows)) {
+        return NULL;
+    }
+
+    q = ngx_queue_head(&monitor->rows);
+    ngx_queue_remove(q);
+
+    return ngx_queue_data(q, ngx_vidgen_chronicle_row_t, link);
 }
 
 
@@ -211,13 +260,13 @@ ngx_vidgen_chronicle_write(ngx_vidgen_monitor_t *monitor,
         || ngx_vidgen_monitor_number(pool, &row->params.failures,
                                      health->failures) != NGX_OK
         || ngx_vidgen_monitor_number(pool, &row->params.checked, when_ms)
-           != NGX_OK
-        || ngx_vidgen_monitor_call_start(&row->call,
-                                         NGX_VIDGEN_STORE_HEALTH_LOG,
-                                         &row->params) != NGX_OK)
+           != NGX_OK)
     {
         ngx_destroy_pool(pool);
+        return;
     }
+
+    ngx_queue_insert_tail(&monitor->rows, &row->link);
 }
 
 

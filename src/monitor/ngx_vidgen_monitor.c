@@ -117,6 +117,8 @@ ngx_vidgen_monitor_create(ngx_cycle_t *cycle, ngx_vidgen_monitor_conf_t *conf)
     monitor->started = ngx_current_msec;
     monitor->ident.fd = (ngx_socket_t) -1;
 
+    ngx_queue_init(&monitor->rows);
+
     if (ngx_vidgen_monitor_init(monitor, cycle) != NGX_OK) {
         ngx_vidgen_monitor_free(monitor);
         return NULL;
@@ -159,6 +161,7 @@ ngx_vidgen_monitor_init(ngx_vidgen_monitor_t *monitor, ngx_cycle_t *cycle)
     monitor->tick.log = monitor->log;
     monitor->tick.cancelable = 1;
 
+    ngx_vidgen_relay_take(conf->zone);
     ngx_vidgen_relay_beat(conf->zone);
     ngx_vidgen_chronicle_seed(monitor);
 
@@ -192,6 +195,8 @@ ngx_vidgen_monitor_free(ngx_vidgen_monitor_t *monitor)
         ngx_del_timer(&monitor->tick);
     }
 
+    ngx_vidgen_chronicle_drop(monitor);
+
     if (monitor->fetch) {
         ngx_vidgen_fetch_destroy(monitor->fetch);
     }
@@ -210,6 +215,18 @@ ngx_vidgen_monitor_tick(ngx_event_t *ev)
     ngx_vidgen_monitor_t  *monitor;
 
     monitor = ngx_queue_data(ev, ngx_vidgen_monitor_t, tick);
+
+    /*
+     * A master that is told to go on, while the binary that was to replace it
+     * is still there, starts a second one.
+     */
+
+    if (!ngx_vidgen_relay_mine(monitor->conf->zone)) {
+        ngx_log_error(NGX_LOG_NOTICE, monitor->log, 0,
+                      "vidgen: another process is the monitor now");
+        ngx_vidgen_monitor_stop();
+        return;
+    }
 
     ngx_vidgen_relay_beat(monitor->conf->zone);
 

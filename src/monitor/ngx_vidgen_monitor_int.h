@@ -34,6 +34,7 @@ struct ngx_vidgen_monitor_s {
     ngx_msec_t                   period;     /* between ticks */
     ngx_msec_t                   started;
     ngx_uint_t                   seeding;    /* questions to the health log */
+    ngx_queue_t                  rows;       /* for it, since the last tick */
 
     ngx_vidgen_prober_t         *probes;     /* by provider */
     ngx_vidgen_keyset_t         *keysets;    /* by provider */
@@ -118,10 +119,14 @@ void ngx_vidgen_chronicle_seed(ngx_vidgen_monitor_t *monitor);
 /* The zone knows what there is to know. */
 ngx_uint_t ngx_vidgen_chronicle_ready(ngx_vidgen_monitor_t *monitor);
 
-/* Notes changes by live traffic. */
+/* Notes changes by live traffic, and has all rows so far written. */
 void ngx_vidgen_chronicle_tick(ngx_vidgen_monitor_t *monitor);
 
-/* A row of the health log, and a line of the error log. */
+/* Has them written now, together, or forgets them. */
+void ngx_vidgen_chronicle_flush(ngx_vidgen_monitor_t *monitor);
+void ngx_vidgen_chronicle_drop(ngx_vidgen_monitor_t *monitor);
+
+/* A row of the health log, for the next tick, and a line of the error log. */
 void ngx_vidgen_chronicle_write(ngx_vidgen_monitor_t *monitor,
     ngx_vidgen_provider_t *provider, ngx_vidgen_health_t *health,
     int64_t when_ms);

@@ -281,12 +281,13 @@ ngx_vidgen_probe_signal(ngx_vidgen_prober_t *probe,
 
     ngx_vidgen_health_times(conf->zone, &probe->provider->name, &times);
 
-    if (changed) {
-        ngx_vidgen_chronicle_say(probe->monitor, probe->provider, &health);
-    }
-
     ngx_vidgen_chronicle_write(probe->monitor, probe->provider, &health,
                                ngx_vidgen_relay_now());
+
+    if (changed) {
+        ngx_vidgen_chronicle_say(probe->monitor, probe->provider, &health);
+        ngx_vidgen_chronicle_flush(probe->monitor);
+    }
 }
 
 

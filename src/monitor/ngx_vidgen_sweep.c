@@ -1,5 +1,6 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include "base/ngx_vidgen_id.h"
 #include "monitor/ngx_vidgen_monitor_int.h"
 #include "shm/ngx_vidgen_metric.h"
 
@@ -32,6 +33,8 @@ static void ngx_vidgen_sweep_watch(ngx_vidgen_monitor_t *monitor);
 static void ngx_vidgen_sweep_start(ngx_vidgen_monitor_t *monitor);
 static void ngx_vidgen_sweep_done(ngx_vidgen_pg_call_t *call,
     ngx_vidgen_pg_result_t *result);
+static void ngx_vidgen_sweep_notify(ngx_vidgen_monitor_t *monitor,
+    ngx_str_t *jobs);
 static void ngx_vidgen_sweep_report(ngx_vidgen_monitor_t *monitor,
     ngx_vidgen_store_sweep_row_t *row);
 
@@ -161,6 +164,7 @@ ngx_vidgen_sweep_done(ngx_vidgen_pg_call_t *call,
     if (ngx_vidgen_monitor_call_check(&sweep->call, result) == NGX_OK
         && ngx_vidgen_store_row(result, &row, sizeof(row)) == NGX_OK)
     {
+        ngx_vidgen_sweep_notify(monitor, &row.changed);
         ngx_vidgen_sweep_report(monitor, &row);
 
         if (ngx_vidgen_store_true(&row.more)) {
@@ -169,6 +173,27 @@ ngx_vidgen_sweep_done(ngx_vidgen_pg_call_t *call,
     }
 
     ngx_destroy_pool(sweep->call.pool);
+}
+
+
+/* jobs: an array as PostgreSQL writes it */
+static void
+ngx_vidgen_sweep_notify(ngx_vidgen_monitor_t *monitor, ngx_str_t *jobs)
+{
+    u_char     *p, *last;
+    ngx_str_t   job;
+
+    p = jobs->data;
+    last = jobs->data + jobs->len;
+
+    while (last - p > NGX_VIDGEN_UUID_LEN) {
+        job.data = p + 1;
+        job.len = NGX_VIDGEN_UUID_LEN;
+
+        ngx_vidgen_store_notify(monitor->store, &job);
+
+        p += 1 + NGX_VIDGEN_UUID_LEN;
+    }
 }
 
 

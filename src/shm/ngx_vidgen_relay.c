@@ -10,6 +10,20 @@ static void ngx_vidgen_relay_read(ngx_vidgen_zone_t *zone, ngx_str_t *name,
 
 
 void
+ngx_vidgen_relay_take(ngx_vidgen_zone_t *zone)
+{
+    zone->sh->monitor = ngx_pid;
+}
+
+
+ngx_uint_t
+ngx_vidgen_relay_mine(ngx_vidgen_zone_t *zone)
+{
+    return zone->sh->monitor == (ngx_atomic_uint_t) ngx_pid;
+}
+
+
+void
 ngx_vidgen_relay_beat(ngx_vidgen_zone_t *zone)
 {
     zone->sh->beat = ngx_time();

@@ -40,6 +40,13 @@ typedef struct {
 /* ms since the epoch, as of this round of the event loop */
 int64_t ngx_vidgen_relay_now(void);
 
+/*
+ * This process is the monitor from now on; whether it still is.  nginx may have
+ * two for a while, of which the latest works.
+ */
+void ngx_vidgen_relay_take(ngx_vidgen_zone_t *zone);
+ngx_uint_t ngx_vidgen_relay_mine(ngx_vidgen_zone_t *zone);
+
 /* the monitor is alive */
 void ngx_vidgen_relay_beat(ngx_vidgen_zone_t *zone);
 

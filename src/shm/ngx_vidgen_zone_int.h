@@ -49,6 +49,7 @@ typedef struct {
     ngx_uint_t                   timeline;
     u_char                       system_len; /* 0: no history known yet */
     u_char                       system[31];
+    ngx_atomic_t                 monitor;    /* its process */
     time_t                       beat;       /* of the monitor; 0: none yet */
     ngx_atomic_t                 missed;     /* its silence was reported */
     ngx_uint_t                   changes;    /* by live traffic, ever */

@@ -224,6 +224,13 @@ sub kill_worker {
 # Replaces the running binary by itself (needs daemon => 1).
 sub upgrade {
     my ($self) = @_;
+    return $self->leave($self->begin_upgrade);
+}
+
+# Starts the binary once more; returns the master that was, which goes on
+# beside the new one.
+sub begin_upgrade {
+    my ($self) = @_;
 
     my $old = $self->{pid};
     kill 'USR2', $old;
@@ -234,17 +241,34 @@ sub upgrade {
 
     $self->{pid} = $new;
     wait_for { $self->workers > 0 };
-    kill 'QUIT', $old;
-    return wait_for { !alive($old) };
+    return $old;
+}
+
+# Back to the old one, whose workers may have been sent away.  Returns the new
+# one, which is still there.
+sub resume {
+    my ($self, $old) = @_;
+
+    (my $new, $self->{pid}) = ($self->{pid}, $old);
+    kill 'HUP', $old;
+    wait_for { $self->workers > 0 };
+    return $new;
+}
+
+# Sends one of two masters away.
+sub leave {
+    my ($self, $master) = @_;
+    kill 'QUIT', $master;
+    return wait_for { !alive($master) };
 }
 
 
-# The master's children: { pid, title }.
+# The children of a master, by default the one in charge: { pid, title }.
 sub processes {
-    my ($self) = @_;
+    my ($self, $master) = @_;
 
     my @found;
-    for my $pid (_children($self->{pid} // return)) {
+    for my $pid (_children($master // $self->{pid} // return)) {
         my $title = slurp("/proc/$pid/cmdline") // next;
         $title =~ s/\0+/ /g;
         push @found, { pid => $pid, title => $title =~ s/\s+$//r };

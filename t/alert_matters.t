@@ -1,0 +1,122 @@
+#!/usr/bin/perl
+
+# Alerts about what is no provider: results that no job claims, and a database
+# whose clock is another one.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+
+use JSON::PP;
+use Test::More tests => 10;
+
+use VidgenTest::Nginx;
+use VidgenTest::Postgres;
+use VidgenTest::Provider;
+use VidgenTest::Util qw(wait_for);
+
+my $pg = VidgenTest::Postgres->new(fsync => 0);
+my $telegram = VidgenTest::Provider->new;
+my $json = JSON::PP->new->utf8;
+$telegram->answer(status => 200, body => { ok => JSON::PP::true });
+
+# a clock that can be put wrong
+
+$pg->query('CREATE SCHEMA watch; GRANT USAGE ON SCHEMA watch TO PUBLIC;
+    ALTER ROLE edge SET search_path = watch, pg_catalog, public');
+clock(0);
+
+my $config = <<'EOT';
+%%GLOBALS%%
+events { }
+http {
+    %%HTTP%%
+    vidgen_database "%%DB%%";
+    vidgen_monitor  interval=1h poll=200ms unknown=1h;
+    vidgen_alert    telegram token=1:x chat=1 url=%%TELEGRAM%% every=0;
+
+    vidgen_provider one {
+        submit { url http://127.0.0.1:1/; job_id /id; }
+    }
+    server { listen 127.0.0.1:%%PORT%%; }
+}
+EOT
+
+
+# two results that no job claims, while there is time to find theirs
+
+$pg->query("INSERT INTO vidgen.parked (provider, provider_job_id, status,
+        verdict, received)
+    VALUES ('one', 'a', 'completed', true, now() - interval '31 min'),
+           ('one', 'b', 'completed', true, now() - interval '31 min'),
+           ('one', 'c', 'completed', true, now() - interval '28 min')");
+my $nginx = VidgenTest::Nginx->new(config => $config,
+    vars => { DB => $pg->edge_conninfo, TELEGRAM => $telegram->url })->start;
+is(message(1), "<b>Results Without A Job</b>\n"
+    . 'parked results that no job claims: 2', 'orphans');
+
+# an impatient monitor sweeps more often
+
+$pg->query("DELETE FROM vidgen.parked WHERE provider_job_id IN ('a', 'c')");
+$nginx->configure($config =~ s/unknown=1h/unknown=1s/r);
+$nginx->reload(wait => 1);
+settled();
+is(messages(), 1, 'one less is nothing new');
+
+$pg->query("DELETE FROM vidgen.parked WHERE provider_job_id = 'b'");
+like(message(2), qr{^<b>No More Results Without A Job</b>\nafter \d+ s},
+    'none is left');
+settled();
+is(messages(), 2, 'said once');
+
+
+# clocks
+
+clock(20);
+settled();
+is(messages(), 2, '20 seconds do not matter');
+
+clock(90);
+like(message(3), qr/^<b>Clocks\ Apart<\/b>\n
+    the\ database's\ clock\ is\ (?:89|90|91)\ s\ from\ this\ machine's$/x,
+    '90 do');
+clock(0);
+like(message(4), qr{^<b>Clocks Together Again</b>\nafter \d+ s}, 'put right');
+
+clock(-90);
+like(message(5), qr/^<b>Clocks Apart<\/b>\n.* is -(?:89|90|91) s /,
+    'the other way');
+clock(0);
+like(message(6), qr{^<b>Clocks Together Again</b>}, 'put right');
+settled();
+is(messages(), 6, 'no more than that');
+
+
+sub clock {
+    my ($seconds) = @_;
+    $pg->query("CREATE OR REPLACE FUNCTION watch.clock_timestamp()
+        RETURNS timestamptz LANGUAGE sql AS
+        \$\$ SELECT pg_catalog.clock_timestamp() + interval '$seconds s' \$\$");
+}
+
+sub messages { scalar @{ $telegram->requests } }
+
+# The nth message, without who has seen it and since when.
+sub message {
+    my ($n) = @_;
+    wait_for { messages() >= $n };
+    my $request = $telegram->requests->[$n - 1] // return 'none';
+    return $json->decode($request->{body})->{text}
+        =~ s/\n(?:since|seen by): .*//sr;
+}
+
+# Waits for three sweeps: each deletes this key.
+sub settled {
+    for (1 .. 3) {
+        $pg->query("INSERT INTO idempotency_log (idempotency_key, response,
+            expires_at) VALUES ('old', '{}', now())");
+        wait_for { !$pg->value('SELECT count(*) FROM idempotency_log') };
+    }
+}
