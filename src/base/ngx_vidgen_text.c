@@ -7,6 +7,22 @@ static ngx_int_t ngx_vidgen_text_digit(u_char ch);
 static ngx_int_t ngx_vidgen_text_canonical(ngx_str_t *dst, ngx_str_t *src);
 
 
+ngx_uint_t
+ngx_vidgen_text_same(const ngx_str_t *a, const ngx_str_t *b)
+{
+    return a->len == b->len
+           && (a->len == 0 || ngx_memcmp(a->data, b->data, a->len) == 0);
+}
+
+
+ngx_uint_t
+ngx_vidgen_text_same_name(const ngx_str_t *a, const ngx_str_t *b)
+{
+    return a->len == b->len
+           && (a->len == 0 || ngx_strncasecmp(a->data, b->data, a->len) == 0);
+}
+
+
 ngx_int_t
 ngx_vidgen_text_unhex(ngx_str_t *dst, ngx_str_t *src)
 {

@@ -239,10 +239,7 @@ ngx_vidgen_request_has_header(ngx_array_t *fields, ngx_str_t *name)
     field = fields->elts;
 
     for (i = 0; i < fields->nelts; i++) {
-        if (field[i].name.len == name->len
-            && ngx_strncasecmp(field[i].name.data, name->data, name->len)
-               == 0)
-        {
+        if (ngx_vidgen_text_same_name(&field[i].name, name)) {
             return 1;
         }
     }

@@ -71,9 +71,7 @@ ngx_vidgen_template_find_kept(ngx_array_t *kept, ngx_str_t *name,
     pair = kept->elts;
 
     for (i = 0; i < kept->nelts; i++) {
-        if (pair[i].name.len == name->len
-            && ngx_strncmp(pair[i].name.data, name->data, name->len) == 0)
-        {
+        if (ngx_vidgen_text_same(&pair[i].name, name)) {
             *value = pair[i].value;
         }
     }

@@ -1,6 +1,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include "base/ngx_vidgen_text.h"
 #include "http/ngx_http_vidgen_conf_block.h"
 
 
@@ -395,9 +396,7 @@ ngx_http_vidgen_conf_keeps(ngx_array_t *keeps, ngx_str_t *name)
     keep = keeps->elts;
 
     for (i = 0; i < keeps->nelts; i++) {
-        if (keep[i].name.len == name->len
-            && ngx_strncmp(keep[i].name.data, name->data, name->len) == 0)
-        {
+        if (ngx_vidgen_text_same(&keep[i].name, name)) {
             return 1;
         }
     }

@@ -1,6 +1,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include "base/ngx_vidgen_text.h"
 #include "core/ngx_vidgen_url.h"
 #include "http/ngx_http_vidgen_conf_pass.h"
 
@@ -73,9 +74,7 @@ ngx_http_vidgen_pass_find(ngx_http_location_tree_node_t *node, ngx_str_t *name)
 
     clcf = node->exact ? node->exact : node->inclusive;
 
-    if (clcf->name.len == name->len
-        && ngx_memcmp(clcf->name.data, name->data, name->len) == 0)
-    {
+    if (ngx_vidgen_text_same(&clcf->name, name)) {
         return clcf;
     }
 
@@ -257,8 +256,7 @@ ngx_http_vidgen_pass_upstream(ngx_conf_t *cf, ngx_str_t *host)
 
     for (i = 0; i < umcf->upstreams.nelts; i++) {
         if ((uscf[i]->flags & NGX_HTTP_UPSTREAM_CREATE)
-            && uscf[i]->host.len == host->len
-            && ngx_strncasecmp(uscf[i]->host.data, host->data, host->len) == 0)
+            && ngx_vidgen_text_same_name(&uscf[i]->host, host))
         {
             return 1;
         }

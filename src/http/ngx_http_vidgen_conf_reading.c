@@ -1,13 +1,12 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include "base/ngx_vidgen_text.h"
 #include "http/ngx_http_vidgen_conf_block.h"
 
 
 static char *ngx_http_vidgen_conf_word(ngx_conf_t *cf, ngx_str_t *text,
     u_char *equals);
-static ngx_vidgen_status_e ngx_http_vidgen_conf_status_name(u_char *data,
-    size_t len);
 
 
 char *
@@ -87,8 +86,7 @@ ngx_http_vidgen_conf_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             continue;
         }
 
-        status = ngx_http_vidgen_conf_status_name(value[i].data,
-                                                  value[i].len);
+        status = ngx_vidgen_status_find(&value[i]);
 
         if (status == NGX_VIDGEN_STATUS_NONE) {
             return ngx_http_vidgen_conf_message(cf,
@@ -115,7 +113,7 @@ static char *
 ngx_http_vidgen_conf_word(ngx_conf_t *cf, ngx_str_t *text, u_char *equals)
 {
     u_char               *last, *p;
-    ngx_str_t             name;
+    ngx_str_t             name, value;
     ngx_uint_t            i;
     ngx_array_t          *words;
     ngx_vidgen_word_t    *word;
@@ -134,7 +132,10 @@ ngx_http_vidgen_conf_word(ngx_conf_t *cf, ngx_str_t *text, u_char *equals)
     name.data = text->data;
     name.len = equals - text->data;
 
-    status = ngx_http_vidgen_conf_status_name(equals + 1, last - equals - 1);
+    value.data = equals + 1;
+    value.len = last - value.data;
+
+    status = ngx_vidgen_status_find(&value);
 
     if (name.len == 0 || status == NGX_VIDGEN_STATUS_NONE) {
         return ngx_http_vidgen_conf_message(cf,
@@ -146,9 +147,7 @@ ngx_http_vidgen_conf_word(ngx_conf_t *cf, ngx_str_t *text, u_char *equals)
     word = words->elts;
 
     for (i = 0; i < words->nelts; i++) {
-        if (word[i].word.len == name.len
-            && ngx_strncmp(word[i].word.data, name.data, name.len) == 0)
-        {
+        if (ngx_vidgen_text_same(&word[i].word, &name)) {
             return ngx_http_vidgen_conf_message(cf, "maps \"%V\" twice",
                                                 &name);
         }
@@ -163,23 +162,6 @@ ngx_http_vidgen_conf_word(ngx_conf_t *cf, ngx_str_t *text, u_char *equals)
     word->status = status;
 
     return NGX_CONF_OK;
-}
-
-
-static ngx_vidgen_status_e
-ngx_http_vidgen_conf_status_name(u_char *data, size_t len)
-{
-    ngx_uint_t  i;
-
-    for (i = NGX_VIDGEN_STATUS_QUEUED; i <= NGX_VIDGEN_STATUS_FAILED; i++) {
-        if (ngx_vidgen_status_names[i].len == len
-            && ngx_strncmp(ngx_vidgen_status_names[i].data, data, len) == 0)
-        {
-            return i;
-        }
-    }
-
-    return NGX_VIDGEN_STATUS_NONE;
 }
 
 

@@ -262,9 +262,7 @@ ngx_http_vidgen_signature_word(ngx_conf_enum_t *words, ngx_str_t *value)
     ngx_uint_t  i;
 
     for (i = 0; words[i].name.len; i++) {
-        if (words[i].name.len == value->len
-            && ngx_strncmp(words[i].name.data, value->data, value->len) == 0)
-        {
+        if (ngx_vidgen_text_same(&words[i].name, value)) {
             return words[i].value;
         }
     }

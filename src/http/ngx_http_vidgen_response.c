@@ -2,6 +2,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "base/ngx_vidgen_json.h"
+#include "base/ngx_vidgen_text.h"
 #include "http/ngx_http_vidgen_context.h"
 #include "http/ngx_http_vidgen_response.h"
 
@@ -207,15 +208,10 @@ ngx_http_vidgen_send_error(ngx_http_request_t *r,
 ngx_int_t
 ngx_http_vidgen_error_by_code(ngx_str_t *code, ngx_http_vidgen_error_e *error)
 {
-    ngx_str_t   *known;
-    ngx_uint_t   i;
+    ngx_uint_t  i;
 
     for (i = 0; i <= NGX_HTTP_VIDGEN_IN_FLIGHT; i++) {
-        known = &ngx_http_vidgen_errors[i].code;
-
-        if (known->len == code->len
-            && ngx_memcmp(known->data, code->data, code->len) == 0)
-        {
+        if (ngx_vidgen_text_same(&ngx_http_vidgen_errors[i].code, code)) {
             *error = i;
             return NGX_OK;
         }

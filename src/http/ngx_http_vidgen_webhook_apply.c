@@ -2,6 +2,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "base/ngx_vidgen_id.h"
+#include "base/ngx_vidgen_text.h"
 #include "http/ngx_http_vidgen_conf.h"
 #include "http/ngx_http_vidgen_process.h"
 #include "http/ngx_http_vidgen_task.h"
@@ -390,10 +391,7 @@ ngx_http_vidgen_webhook_report(ngx_http_vidgen_webhook_t *webhook,
          outcome->outcome.len;
          outcome++)
     {
-        if (outcome->outcome.len == row->outcome.len
-            && ngx_memcmp(outcome->outcome.data, row->outcome.data,
-                          row->outcome.len) == 0)
-        {
+        if (ngx_vidgen_text_same(&outcome->outcome, &row->outcome)) {
             break;
         }
     }

@@ -1,5 +1,6 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include "base/ngx_vidgen_text.h"
 #include "monitor/ngx_vidgen_monitor_int.h"
 #include "shm/ngx_vidgen_relay.h"
 
@@ -117,9 +118,8 @@ ngx_vidgen_chronicle_seeded(ngx_vidgen_pg_call_t *call,
         health.renewed = health.last_check;
 
         for (i = NGX_VIDGEN_HEALTHY; i <= NGX_VIDGEN_DOWN; i++) {
-            if (ngx_vidgen_chronicle_words[i].len == row.status.len
-                && ngx_strncmp(ngx_vidgen_chronicle_words[i].data,
-                               row.status.data, row.status.len) == 0)
+            if (ngx_vidgen_text_same(&ngx_vidgen_chronicle_words[i],
+                                     &row.status))
             {
                 health.status = i;
 

@@ -1,5 +1,6 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include "base/ngx_vidgen_text.h"
 #include "monitor/ngx_vidgen_monitor_int.h"
 #include "monitor/ngx_vidgen_poll_int.h"
 #include "shm/ngx_vidgen_metric.h"
@@ -361,9 +362,7 @@ ngx_vidgen_poll_job_is(ngx_vidgen_poll_job_t *job, ngx_str_t *id)
 
     own = &job->source.values[NGX_VIDGEN_VALUE_PROVIDER_JOB_ID];
 
-    return id->len == 0
-           || (id->len == own->len
-               && ngx_strncmp(id->data, own->data, own->len) == 0);
+    return id->len == 0 || ngx_vidgen_text_same(id, own);
 }
 
 

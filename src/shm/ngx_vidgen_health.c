@@ -1,5 +1,6 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include "base/ngx_vidgen_text.h"
 #include "shm/ngx_vidgen_health.h"
 #include "shm/ngx_vidgen_zone.h"
 #include "shm/ngx_vidgen_zone_int.h"
@@ -58,11 +59,7 @@ ngx_vidgen_health_signal(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
     ngx_vidgen_health_e          before;
     ngx_vidgen_health_record_t   copy, *record;
 
-    credentials = reason->len == ngx_vidgen_health_credentials.len
-                  && ngx_memcmp(reason->data,
-                                ngx_vidgen_health_credentials.data,
-                                reason->len)
-                     == 0;
+    credentials = ngx_vidgen_text_same(reason, &ngx_vidgen_health_credentials);
 
     slow = ok && rule->slow && response_time_ms > rule->slow;
 
