@@ -206,6 +206,38 @@ ngx_http_vidgen_send_error(ngx_http_request_t *r,
 
 
 ngx_int_t
+ngx_http_vidgen_send_refusal(ngx_http_request_t *r,
+    ngx_http_vidgen_error_e error, ngx_str_t *detail)
+{
+    ngx_http_vidgen_error_info_t  info;
+
+    ngx_http_vidgen_ctx(r, 0)->outcome = ngx_http_vidgen_errors[error].code;
+
+    ngx_memzero(&info, sizeof(info));
+
+    if (detail) {
+        info.detail = *detail;
+    }
+
+    return ngx_http_vidgen_send_error(r, error, &info);
+}
+
+
+ngx_int_t
+ngx_http_vidgen_send_wrong_method(ngx_http_request_t *r, char *allow)
+{
+    ngx_http_vidgen_error_info_t  info;
+
+    ngx_memzero(&info, sizeof(info));
+
+    info.allow.data = (u_char *) allow;
+    info.allow.len = ngx_strlen(allow);
+
+    return ngx_http_vidgen_send_error(r, NGX_HTTP_VIDGEN_WRONG_METHOD, &info);
+}
+
+
+ngx_int_t
 ngx_http_vidgen_error_by_code(ngx_str_t *code, ngx_http_vidgen_error_e *error)
 {
     ngx_uint_t  i;

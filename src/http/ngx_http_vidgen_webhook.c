@@ -4,6 +4,7 @@
 #include "base/ngx_vidgen_id.h"
 #include "http/ngx_http_vidgen_conf.h"
 #include "http/ngx_http_vidgen_context.h"
+#include "http/ngx_http_vidgen_request.h"
 #include "http/ngx_http_vidgen_webhook.h"
 #include "http/ngx_http_vidgen_webhook_apply.h"
 #include "shm/ngx_vidgen_metric.h"
@@ -22,8 +23,7 @@ static ngx_int_t ngx_http_vidgen_webhook_replay(ngx_http_request_t *r,
 ngx_int_t
 ngx_http_vidgen_webhook_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                      rc;
-    ngx_http_vidgen_error_info_t   info;
+    ngx_int_t  rc;
 
     if (ngx_http_vidgen_ctx(r, 1) == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -36,22 +36,7 @@ ngx_http_vidgen_webhook_handler(ngx_http_request_t *r)
         }
     }
 
-    if (r->method != NGX_HTTP_POST) {
-        ngx_memzero(&info, sizeof(info));
-        ngx_str_set(&info.allow, "POST");
-        return ngx_http_vidgen_send_error(r, NGX_HTTP_VIDGEN_WRONG_METHOD,
-                                          &info);
-    }
-
-    r->request_body_in_single_buf = 1;
-
-    rc = ngx_http_read_client_request_body(r, ngx_http_vidgen_webhook_body);
-
-    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
-        return rc;
-    }
-
-    return NGX_DONE;
+    return ngx_http_vidgen_request_post(r, ngx_http_vidgen_webhook_body);
 }
 
 
@@ -175,16 +160,11 @@ ngx_int_t
 ngx_http_vidgen_webhook_refuse(ngx_http_request_t *r,
     ngx_http_vidgen_error_e error, ngx_str_t *detail)
 {
-    ngx_uint_t                     status;
-    ngx_vidgen_metric_e            metric;
-    ngx_http_vidgen_ctx_t         *ctx;
-    ngx_http_vidgen_main_conf_t   *mcf;
-    ngx_http_vidgen_error_info_t   info;
+    ngx_uint_t                    status;
+    ngx_vidgen_metric_e           metric;
+    ngx_http_vidgen_main_conf_t  *mcf;
 
     mcf = ngx_http_get_module_main_conf(r, ngx_http_vidgen_module);
-    ctx = ngx_http_vidgen_ctx(r, 0);
-
-    ctx->outcome = *ngx_http_vidgen_error_code(error);
     status = ngx_http_vidgen_error_status(error);
 
     metric = status == 503 ? NGX_VIDGEN_WEBHOOK_UNAVAILABLE
@@ -193,11 +173,5 @@ ngx_http_vidgen_webhook_refuse(ngx_http_request_t *r,
 
     ngx_vidgen_metric_add(mcf->zone, metric, 1);
 
-    ngx_memzero(&info, sizeof(info));
-
-    if (detail) {
-        info.detail = *detail;
-    }
-
-    return ngx_http_vidgen_send_error(r, error, &info);
+    return ngx_http_vidgen_send_refusal(r, error, detail);
 }
