@@ -214,14 +214,7 @@ ngx_http_vidgen_input_duration(ngx_pool_t *pool, ngx_vidgen_json_t *json,
         return NGX_DECLINED;
     }
 
-    value->data = ngx_pnalloc(pool, NGX_INT64_LEN);
-    if (value->data == NULL) {
-        return NGX_ERROR;
-    }
-
-    value->len = ngx_sprintf(value->data, "%L", n) - value->data;
-
-    return NGX_OK;
+    return ngx_vidgen_text_number(pool, value, n);
 }
 
 

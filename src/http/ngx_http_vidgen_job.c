@@ -143,9 +143,9 @@ ngx_http_vidgen_job_read(ngx_http_request_t *r, ngx_http_vidgen_ctx_t *ctx,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (ngx_http_vidgen_task_copy(job->task.pool, &job->params.job, id)
+    if (ngx_vidgen_store_copy(job->task.pool, &job->params.job, id)
         != NGX_OK
-        || ngx_http_vidgen_task_copy(job->task.pool, &job->params.user, user)
+        || ngx_vidgen_store_copy(job->task.pool, &job->params.user, user)
            != NGX_OK)
     {
         ngx_http_vidgen_task_destroy(&job->task);

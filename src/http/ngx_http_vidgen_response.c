@@ -379,12 +379,9 @@ ngx_http_vidgen_add_retry_after(ngx_http_request_t *r, ngx_uint_t seconds)
 {
     ngx_str_t  value;
 
-    value.data = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
-    if (value.data == NULL) {
+    if (ngx_vidgen_text_number(r->pool, &value, seconds) != NGX_OK) {
         return NGX_ERROR;
     }
-
-    value.len = ngx_sprintf(value.data, "%ui", seconds) - value.data;
 
     return ngx_http_vidgen_add_header(r, "Retry-After", &value);
 }

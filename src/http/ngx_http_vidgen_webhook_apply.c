@@ -201,17 +201,17 @@ ngx_http_vidgen_webhook_identify(ngx_http_vidgen_webhook_t *webhook,
             return NGX_DECLINED;
         }
 
-        if (ngx_http_vidgen_task_copy(webhook->task.pool,
-                                      &webhook->params.attempt, &echoed)
+        if (ngx_vidgen_store_copy(webhook->task.pool,
+                                  &webhook->params.attempt, &echoed)
             != NGX_OK)
         {
             return NGX_ERROR;
         }
 
     } else if (event->attempt.len) {
-        if (ngx_http_vidgen_task_copy(webhook->task.pool,
-                                      &webhook->params.attempt,
-                                      &event->attempt)
+        if (ngx_vidgen_store_copy(webhook->task.pool,
+                                  &webhook->params.attempt,
+                                  &event->attempt)
             != NGX_OK)
         {
             return NGX_ERROR;
@@ -261,14 +261,14 @@ ngx_http_vidgen_webhook_params(ngx_http_vidgen_webhook_t *webhook,
     body = event->body.len <= NGX_HTTP_VIDGEN_PARKED_BODY_MAX ? &event->body
                                                               : &none;
 
-    if (ngx_http_vidgen_task_copy(pool, &params->provider_job_id,
-                                  &result->job_id) != NGX_OK
-        || ngx_http_vidgen_task_copy(pool, &params->video_url,
-                                     &result->video_url) != NGX_OK
-        || ngx_http_vidgen_task_copy(pool, &params->error,
-                                     &result->error) != NGX_OK
-        || ngx_http_vidgen_task_copy(pool, &params->body, body) != NGX_OK
-        || ngx_http_vidgen_task_number(pool, &params->ttl, ttl) != NGX_OK)
+    if (ngx_vidgen_store_copy(pool, &params->provider_job_id,
+                              &result->job_id) != NGX_OK
+        || ngx_vidgen_store_copy(pool, &params->video_url,
+                                 &result->video_url) != NGX_OK
+        || ngx_vidgen_store_copy(pool, &params->error,
+                                 &result->error) != NGX_OK
+        || ngx_vidgen_store_copy(pool, &params->body, body) != NGX_OK
+        || ngx_vidgen_text_number(pool, &params->ttl, ttl) != NGX_OK)
     {
         return NGX_ERROR;
     }

@@ -111,10 +111,10 @@ ngx_vidgen_chronicle_seeded(ngx_vidgen_pg_call_t *call,
     {
         ngx_memzero(&health, sizeof(ngx_vidgen_health_t));
 
-        health.response_time_ms = ngx_vidgen_monitor_value(&row.response_time);
-        health.failures = ngx_vidgen_monitor_value(&row.failures);
-        health.last_check = ngx_vidgen_monitor_value(&row.checked);
-        health.since = ngx_vidgen_monitor_value(&row.since);
+        health.response_time_ms = ngx_vidgen_store_integer(&row.response_time);
+        health.failures = ngx_vidgen_store_integer(&row.failures);
+        health.last_check = ngx_vidgen_store_integer(&row.checked);
+        health.since = ngx_vidgen_store_integer(&row.since);
         health.renewed = health.last_check;
 
         for (i = NGX_VIDGEN_HEALTHY; i <= NGX_VIDGEN_DOWN; i++) {
@@ -206,11 +206,11 @@ ngx_vidgen_chronicle_write(ngx_vidgen_monitor_t *monitor,
     row->params.provider = provider->name;
     row->params.status = ngx_vidgen_chronicle_words[health->status];
 
-    if (ngx_vidgen_monitor_number(pool, &row->params.response_time,
-                                  health->response_time_ms) != NGX_OK
-        || ngx_vidgen_monitor_number(pool, &row->params.failures,
-                                     health->failures) != NGX_OK
-        || ngx_vidgen_monitor_number(pool, &row->params.checked, when_ms)
+    if (ngx_vidgen_text_number(pool, &row->params.response_time,
+                               health->response_time_ms) != NGX_OK
+        || ngx_vidgen_text_number(pool, &row->params.failures,
+                                  health->failures) != NGX_OK
+        || ngx_vidgen_text_number(pool, &row->params.checked, when_ms)
            != NGX_OK
         || ngx_vidgen_monitor_call_start(&row->call,
                                          NGX_VIDGEN_STORE_HEALTH_LOG,

@@ -205,12 +205,12 @@ ngx_vidgen_poll_lease(ngx_vidgen_poller_t *poller)
     lease->poller = poller;
 
     if (ngx_vidgen_poll_names(poller, pool, &lease->params.providers) != NGX_OK
-        || ngx_vidgen_monitor_interval(pool, &lease->params.overdue,
-                                       conf->overdue) != NGX_OK
-        || ngx_vidgen_monitor_number(pool, &lease->params.limit,
-                                     NGX_VIDGEN_POLL_LIMIT) != NGX_OK
-        || ngx_vidgen_monitor_interval(pool, &lease->params.lease,
-                                       NGX_VIDGEN_POLL_LEASE(conf->timeout))
+        || ngx_vidgen_store_interval(pool, &lease->params.overdue,
+                                     conf->overdue) != NGX_OK
+        || ngx_vidgen_text_number(pool, &lease->params.limit,
+                                  NGX_VIDGEN_POLL_LIMIT) != NGX_OK
+        || ngx_vidgen_store_interval(pool, &lease->params.lease,
+                                     NGX_VIDGEN_POLL_LEASE(conf->timeout))
            != NGX_OK
         || ngx_vidgen_monitor_call_start(&lease->call, NGX_VIDGEN_STORE_DUE,
                                          &lease->params) != NGX_OK)
