@@ -258,3 +258,45 @@ ngx_http_vidgen_event_digest(ngx_http_vidgen_event_t *event)
 
     return ngx_vidgen_sha256(pieces, 5, event->digest);
 }
+
+
+ngx_int_t
+ngx_http_vidgen_event_parse(ngx_http_vidgen_event_t *event, ngx_pool_t *pool,
+    ngx_vidgen_result_t *result, ngx_http_vidgen_error_e *error,
+    ngx_str_t *detail)
+{
+    ngx_int_t              rc;
+    const char            *reason;
+    ngx_vidgen_json_t     *json;
+    ngx_vidgen_webhook_t  *definition;
+
+    definition = event->provider->webhook;
+
+    json = ngx_vidgen_json_parse(pool, &event->body, NGX_VIDGEN_JSON_PROVIDER,
+                                 &reason);
+    if (json == NULL) {
+        *error = NGX_HTTP_VIDGEN_BAD_JSON;
+        return reason ? NGX_DECLINED : NGX_ERROR;
+    }
+
+    if (!ngx_vidgen_json_is_object(json)) {
+        *error = NGX_HTTP_VIDGEN_NOT_AN_OBJECT;
+        return NGX_DECLINED;
+    }
+
+    if (definition->challenge
+        && ngx_vidgen_json_get(json, definition->challenge))
+    {
+        return NGX_DONE;
+    }
+
+    rc = ngx_vidgen_provider_read(&definition->reading, json, pool, result,
+                                  &reason);
+    if (rc == NGX_DECLINED) {
+        *error = NGX_HTTP_VIDGEN_BAD_FIELD;
+        detail->data = (u_char *) reason;
+        detail->len = ngx_strlen(reason);
+    }
+
+    return rc;
+}

@@ -33,9 +33,6 @@ typedef struct {
 } ngx_http_vidgen_webhook_outcome_t;
 
 
-static ngx_int_t ngx_http_vidgen_webhook_parse(ngx_http_request_t *r,
-    ngx_http_vidgen_event_t *event, ngx_http_vidgen_webhook_t *webhook,
-    ngx_http_vidgen_error_e *error, ngx_str_t *detail);
 static ngx_int_t ngx_http_vidgen_webhook_identify(
     ngx_http_vidgen_webhook_t *webhook, ngx_http_vidgen_event_t *event,
     ngx_vidgen_result_t *result, ngx_msec_t ttl,
@@ -77,6 +74,7 @@ ngx_http_vidgen_webhook_apply(ngx_http_request_t *r,
 {
     ngx_int_t                     rc;
     ngx_str_t                     detail;
+    ngx_vidgen_result_t           result;
     ngx_http_vidgen_ctx_t        *ctx;
     ngx_http_vidgen_error_e       error;
     ngx_http_vidgen_webhook_t    *webhook;
@@ -98,7 +96,12 @@ ngx_http_vidgen_webhook_apply(ngx_http_request_t *r,
 
     ngx_str_null(&detail);
 
-    rc = ngx_http_vidgen_webhook_parse(r, event, webhook, &error, &detail);
+    rc = ngx_http_vidgen_event_parse(event, webhook->task.pool, &result,
+                                     &error, &detail);
+    if (rc == NGX_OK) {
+        rc = ngx_http_vidgen_webhook_identify(webhook, event, &result,
+                                              mcf->idempotency_ttl, &error);
+    }
 
     if (rc == NGX_OK) {
         rc = ngx_http_vidgen_task_call(&webhook->task, NGX_VIDGEN_STORE_APPLY,
@@ -126,61 +129,6 @@ ngx_http_vidgen_webhook_apply(ngx_http_request_t *r,
 }
 
 
-/*
- * Reads what the webhook says.  NGX_OK; NGX_DECLINED with *error; NGX_DONE: a
- * challenge, to be answered with itself; NGX_ERROR: no memory.
- */
-static ngx_int_t
-ngx_http_vidgen_webhook_parse(ngx_http_request_t *r,
-    ngx_http_vidgen_event_t *event, ngx_http_vidgen_webhook_t *webhook,
-    ngx_http_vidgen_error_e *error, ngx_str_t *detail)
-{
-    ngx_int_t                     rc;
-    const char                   *reason;
-    ngx_vidgen_json_t            *json;
-    ngx_vidgen_result_t           result;
-    ngx_vidgen_webhook_t         *definition;
-    ngx_http_vidgen_main_conf_t  *mcf;
-
-    mcf = ngx_http_get_module_main_conf(r, ngx_http_vidgen_module);
-    definition = event->provider->webhook;
-
-    json = ngx_vidgen_json_parse(webhook->task.pool, &event->body,
-                                 NGX_VIDGEN_JSON_PROVIDER, &reason);
-    if (json == NULL) {
-        *error = NGX_HTTP_VIDGEN_BAD_JSON;
-        return reason ? NGX_DECLINED : NGX_ERROR;
-    }
-
-    if (!ngx_vidgen_json_is_object(json)) {
-        *error = NGX_HTTP_VIDGEN_NOT_AN_OBJECT;
-        return NGX_DECLINED;
-    }
-
-    if (definition->challenge
-        && ngx_vidgen_json_get(json, definition->challenge))
-    {
-        return NGX_DONE;
-    }
-
-    rc = ngx_vidgen_provider_read(&definition->reading, json,
-                                  webhook->task.pool, &result, &reason);
-    if (rc == NGX_ERROR) {
-        return NGX_ERROR;
-    }
-
-    if (rc == NGX_DECLINED) {
-        *error = NGX_HTTP_VIDGEN_BAD_FIELD;
-        detail->data = (u_char *) reason;
-        detail->len = ngx_strlen(reason);
-        return NGX_DECLINED;
-    }
-
-    return ngx_http_vidgen_webhook_identify(webhook, event, &result,
-                                            mcf->idempotency_ttl, error);
-}
-
-
 /* whose result it is: by the attempt of the URL or of the body, by job id */
 static ngx_int_t
 ngx_http_vidgen_webhook_identify(ngx_http_vidgen_webhook_t *webhook,
@@ -188,38 +136,31 @@ ngx_http_vidgen_webhook_identify(ngx_http_vidgen_webhook_t *webhook,
     ngx_msec_t ttl, ngx_http_vidgen_error_e *error)
 {
     u_char      bytes[16], text[NGX_VIDGEN_UUID_LEN];
-    ngx_str_t   echoed;
+    ngx_str_t   echoed, *attempt;
+
+    attempt = &event->attempt;
 
     if (ngx_vidgen_uuid_parse(&result->attempt, bytes) == NGX_OK) {
         echoed.data = text;
         echoed.len = ngx_vidgen_uuid_print(text, bytes) - text;
 
-        if (event->attempt.len
-            && ngx_memcmp(event->attempt.data, text, echoed.len) != 0)
-        {
+        if (attempt->len && !ngx_vidgen_text_same(attempt, &echoed)) {
             *error = NGX_HTTP_VIDGEN_WRONG_JOB;
             return NGX_DECLINED;
         }
 
-        if (ngx_vidgen_store_copy(webhook->task.pool,
-                                  &webhook->params.attempt, &echoed)
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
+        attempt = &echoed;
 
-    } else if (event->attempt.len) {
-        if (ngx_vidgen_store_copy(webhook->task.pool,
-                                  &webhook->params.attempt,
-                                  &event->attempt)
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-
-    } else if (result->job_id.len == 0) {
+    } else if (attempt->len == 0 && result->job_id.len == 0) {
         *error = NGX_HTTP_VIDGEN_BAD_FIELD;
         return NGX_DECLINED;
+    }
+
+    if (ngx_vidgen_store_copy(webhook->task.pool, &webhook->params.attempt,
+                              attempt)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
     return ngx_http_vidgen_webhook_params(webhook, event, result, ttl);
