@@ -1,8 +1,8 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
-#include "core/ngx_vidgen_provider.h"
 #include "base/ngx_vidgen_id.h"
 #include "base/ngx_vidgen_text.h"
+#include "core/ngx_vidgen_provider.h"
 
 
 #define NGX_VIDGEN_WORD_MAX   64

@@ -1,7 +1,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
-#include "core/ngx_vidgen_provider.h"
 #include "base/ngx_vidgen_text.h"
+#include "core/ngx_vidgen_provider.h"
 
 
 static ngx_int_t ngx_vidgen_request_query(ngx_vidgen_request_t *request,

@@ -1,9 +1,9 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include "base/ngx_vidgen_text.h"
 #include "core/ngx_vidgen_template.h"
 #include "core/ngx_vidgen_template_part.h"
 #include "core/ngx_vidgen_url.h"
-#include "base/ngx_vidgen_text.h"
 
 
 static ngx_int_t ngx_vidgen_template_value(ngx_vidgen_part_t *part,

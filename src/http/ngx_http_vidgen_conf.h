@@ -125,12 +125,5 @@ void ngx_http_vidgen_init_monitor(ngx_http_vidgen_main_conf_t *mcf);
 ngx_int_t ngx_http_vidgen_check_monitor(ngx_conf_t *cf,
     ngx_http_vidgen_main_conf_t *mcf);
 
-/* 1: the knob begins with name, and value is what follows */
-ngx_uint_t ngx_http_vidgen_conf_knob(ngx_str_t *knob, char *name,
-    ngx_str_t *value);
-
-/* Logs that a parameter is invalid; returns NGX_CONF_ERROR. */
-char *ngx_http_vidgen_conf_invalid(ngx_conf_t *cf, ngx_str_t *knob);
-
 
 #endif /* _NGX_HTTP_VIDGEN_CONF_H_INCLUDED_ */

@@ -16,7 +16,6 @@ ngx_http_vidgen_conf_path(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_str_t                *value;
     ngx_uint_t                i;
     ngx_array_t              *pointers;
-    ngx_vidgen_pointer_t     *pointer;
     ngx_http_vidgen_block_t  *block;
 
     block = ngx_http_vidgen_conf_block(cf);
@@ -24,14 +23,7 @@ ngx_http_vidgen_conf_path(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     pointers = (ngx_array_t *) ((char *) block->reading + cmd->offset);
 
     for (i = 1; i < cf->args->nelts; i++) {
-
-        pointer = ngx_http_vidgen_conf_push(cf, pointers,
-                                            sizeof(ngx_vidgen_pointer_t));
-        if (pointer == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        rv = ngx_http_vidgen_conf_pointer(cf, &value[i], pointer);
+        rv = ngx_http_vidgen_conf_add_pointer(cf, pointers, &value[i]);
         if (rv != NGX_CONF_OK) {
             return rv;
         }
@@ -51,7 +43,6 @@ ngx_http_vidgen_conf_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_str_t                *value;
     ngx_uint_t                i;
     ngx_vidgen_status_e       status;
-    ngx_vidgen_pointer_t     *pointer;
     ngx_http_vidgen_block_t  *block;
 
     block = ngx_http_vidgen_conf_block(cf);
@@ -63,13 +54,8 @@ ngx_http_vidgen_conf_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                              '=');
 
         if (value[i].len && value[i].data[0] == '/') {
-            pointer = ngx_http_vidgen_conf_push(cf, &block->reading->status,
-                                                sizeof(ngx_vidgen_pointer_t));
-            if (pointer == NULL) {
-                return NGX_CONF_ERROR;
-            }
-
-            rv = ngx_http_vidgen_conf_pointer(cf, &value[i], pointer);
+            rv = ngx_http_vidgen_conf_add_pointer(cf, &block->reading->status,
+                                                  &value[i]);
             if (rv != NGX_CONF_OK) {
                 return rv;
             }
@@ -256,20 +242,14 @@ ngx_http_vidgen_conf_codes(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     char         *rv;
     ngx_str_t    *value;
-    ngx_uint_t    i, *code;
+    ngx_uint_t    i;
     ngx_array_t  *list;
 
     value = cf->args->elts;
     list = ngx_http_vidgen_conf_block(cf)->lists[cmd->offset];
 
     for (i = 1; i < cf->args->nelts; i++) {
-
-        code = ngx_http_vidgen_conf_push(cf, list, sizeof(ngx_uint_t));
-        if (code == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        rv = ngx_http_vidgen_conf_code(cf, &value[i], code);
+        rv = ngx_http_vidgen_conf_add_code(cf, list, &value[i]);
         if (rv != NGX_CONF_OK) {
             return rv;
         }
