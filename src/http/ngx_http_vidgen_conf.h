@@ -85,6 +85,10 @@ void *ngx_http_vidgen_create_loc_conf(ngx_conf_t *cf);
 char *ngx_http_vidgen_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
 
+/* 1: there is a location of that role; at the end of the configuration */
+ngx_uint_t ngx_http_vidgen_conf_has_role(ngx_conf_t *cf,
+    ngx_http_vidgen_role_e role);
+
 /* postconfiguration: what can only be checked when all has been read */
 ngx_int_t ngx_http_vidgen_check_conf(ngx_conf_t *cf);
 

@@ -309,3 +309,23 @@ ngx_http_vidgen_conf_role(ngx_conf_t *cf, ngx_http_vidgen_loc_conf_t *lcf,
 
     return NGX_CONF_OK;
 }
+
+
+ngx_uint_t
+ngx_http_vidgen_conf_has_role(ngx_conf_t *cf, ngx_http_vidgen_role_e role)
+{
+    ngx_uint_t                    i;
+    ngx_http_vidgen_location_t   *location;
+    ngx_http_vidgen_main_conf_t  *mcf;
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vidgen_module);
+    location = mcf->locations.elts;
+
+    for (i = 0; i < mcf->locations.nelts; i++) {
+        if (location[i].conf->role == role) {
+            return 1;
+        }
+    }
+
+    return 0;
+}

@@ -29,13 +29,6 @@ static ngx_int_t ngx_http_vidgen_health_etag(ngx_http_request_t *r,
     ngx_str_t *body);
 
 
-static ngx_str_t  ngx_http_vidgen_health_words[] = {
-    ngx_string("healthy"),
-    ngx_string("degraded"),
-    ngx_string("down")
-};
-
-
 ngx_int_t
 ngx_http_vidgen_health_handler(ngx_http_request_t *r)
 {
@@ -167,7 +160,7 @@ ngx_http_vidgen_health_member(u_char *p, ngx_vidgen_zone_t *zone,
 
     p = ngx_sprintf(p, "{\"name\":\"%V\",\"status\":\"%V\","
                     "\"response_time_ms\":", &provider->name,
-                    &ngx_http_vidgen_health_words[health.status]);
+                    &ngx_vidgen_health_names[health.status]);
 
     p = health.renewed ? ngx_sprintf(p, "%ui", health.response_time_ms)
                        : ngx_cpymem(p, "null", sizeof("null") - 1);

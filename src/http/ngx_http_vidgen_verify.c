@@ -32,22 +32,10 @@ static ngx_http_output_header_filter_pt  ngx_http_vidgen_verify_next_filter;
 ngx_int_t
 ngx_http_vidgen_verify_init(ngx_conf_t *cf)
 {
-    ngx_uint_t                    i;
-    ngx_http_handler_pt          *h;
-    ngx_http_core_main_conf_t    *cmcf;
-    ngx_http_vidgen_location_t   *location;
-    ngx_http_vidgen_main_conf_t  *mcf;
+    ngx_http_handler_pt        *h;
+    ngx_http_core_main_conf_t  *cmcf;
 
-    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vidgen_module);
-    location = mcf->locations.elts;
-
-    for (i = 0; i < mcf->locations.nelts; i++) {
-        if (location[i].conf->role == NGX_HTTP_VIDGEN_VERIFY) {
-            break;
-        }
-    }
-
-    if (i == mcf->locations.nelts) {
+    if (!ngx_http_vidgen_conf_has_role(cf, NGX_HTTP_VIDGEN_VERIFY)) {
         return NGX_OK;
     }
 

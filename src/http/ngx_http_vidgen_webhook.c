@@ -10,10 +10,6 @@
 #include "shm/ngx_vidgen_metric.h"
 
 
-/* a claim that is older was left by a worker that died */
-#define NGX_HTTP_VIDGEN_CLAIM_LEASE      60000
-
-
 static void ngx_http_vidgen_webhook_body(ngx_http_request_t *r);
 static ngx_int_t ngx_http_vidgen_webhook_receive(ngx_http_request_t *r);
 static ngx_int_t ngx_http_vidgen_webhook_replay(ngx_http_request_t *r,
@@ -109,9 +105,8 @@ ngx_http_vidgen_webhook_receive(ngx_http_request_t *r)
 
     mcf = ngx_http_get_module_main_conf(r, ngx_http_vidgen_module);
 
-    rc = ngx_vidgen_seen_claim(mcf->zone, event.digest,
-                               NGX_HTTP_VIDGEN_CLAIM_LEASE, &value,
-                               &event.claim);
+    rc = ngx_vidgen_seen_claim(mcf->zone, event.digest, NGX_VIDGEN_SEEN_LEASE,
+                               &value, &event.claim);
     if (rc == NGX_OK) {
         return ngx_http_vidgen_webhook_replay(r, &value);
     }

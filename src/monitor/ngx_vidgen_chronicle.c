@@ -30,14 +30,6 @@ static void ngx_vidgen_chronicle_written(ngx_vidgen_pg_call_t *call,
     ngx_vidgen_pg_result_t *result);
 
 
-/* by ngx_vidgen_health_e */
-ngx_str_t  ngx_vidgen_chronicle_words[] = {
-    ngx_string("healthy"),
-    ngx_string("degraded"),
-    ngx_string("down")
-};
-
-
 void
 ngx_vidgen_chronicle_seed(ngx_vidgen_monitor_t *monitor)
 {
@@ -118,8 +110,7 @@ ngx_vidgen_chronicle_seeded(ngx_vidgen_pg_call_t *call,
         health.renewed = health.last_check;
 
         for (i = NGX_VIDGEN_HEALTHY; i <= NGX_VIDGEN_DOWN; i++) {
-            if (ngx_vidgen_text_same(&ngx_vidgen_chronicle_words[i],
-                                     &row.status))
+            if (ngx_vidgen_text_same(&ngx_vidgen_health_names[i], &row.status))
             {
                 health.status = i;
 
@@ -204,7 +195,7 @@ ngx_vidgen_chronicle_write(ngx_vidgen_monitor_t *monitor,
     pool = row->call.pool;
 
     row->params.provider = provider->name;
-    row->params.status = ngx_vidgen_chronicle_words[health->status];
+    row->params.status = ngx_vidgen_health_names[health->status];
 
     if (ngx_vidgen_text_number(pool, &row->params.response_time,
                                health->response_time_ms) != NGX_OK
@@ -242,7 +233,7 @@ ngx_vidgen_chronicle_say(ngx_vidgen_monitor_t *monitor,
     ngx_log_error(levels[health->status], monitor->log, 0,
                   "vidgen: provider \"%V\" is %V: %ui failures in a row,"
                   " %ui ms%s%s", &provider->name,
-                  &ngx_vidgen_chronicle_words[health->status],
+                  &ngx_vidgen_health_names[health->status],
                   health->failures, health->response_time_ms,
                   health->reason[0] ? ", " : "", health->reason);
 }

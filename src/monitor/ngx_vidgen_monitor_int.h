@@ -115,8 +115,6 @@ void ngx_vidgen_chronicle_write(ngx_vidgen_monitor_t *monitor,
 void ngx_vidgen_chronicle_say(ngx_vidgen_monitor_t *monitor,
     ngx_vidgen_provider_t *provider, ngx_vidgen_health_t *health);
 
-extern ngx_str_t  ngx_vidgen_chronicle_words[];  /* by ngx_vidgen_health_e */
-
 
 /* the others: _create returns NGX_ERROR for no memory */
 

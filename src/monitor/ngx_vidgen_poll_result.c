@@ -85,10 +85,6 @@ ngx_vidgen_poll_applied(ngx_vidgen_pg_call_t *call,
     {
         ngx_vidgen_poll_report(job, &row);
 
-        if (ngx_vidgen_store_true(&row.changed)) {
-            ngx_vidgen_store_notify(job->call.monitor->store, &job->job);
-        }
-
         if (ngx_vidgen_store_is(&job->params.apply.status, "processing")) {
             ngx_vidgen_poll_again(job, 0);
             return;

@@ -19,7 +19,13 @@ static void ngx_vidgen_health_reason(ngx_vidgen_health_t *health,
     ngx_str_t *reason);
 
 
-static ngx_str_t  ngx_vidgen_health_credentials = ngx_string("credentials");
+ngx_str_t  ngx_vidgen_health_names[] = {
+    ngx_string("healthy"),
+    ngx_string("degraded"),
+    ngx_string("down")
+};
+
+ngx_str_t  ngx_vidgen_health_credentials = ngx_string("credentials");
 static ngx_str_t  ngx_vidgen_health_slow = ngx_string("slow");
 
 
