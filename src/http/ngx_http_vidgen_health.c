@@ -36,7 +36,7 @@ ngx_http_vidgen_health_handler(ngx_http_request_t *r)
     ngx_http_vidgen_main_conf_t  *mcf;
 
     rc = ngx_http_vidgen_request_get(r);
-    if (rc != NGX_OK) {
+    if (rc != NGX_DECLINED) {
         return rc;
     }
 

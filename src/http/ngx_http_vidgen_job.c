@@ -63,7 +63,7 @@ ngx_http_vidgen_job_handler(ngx_http_request_t *r)
     ngx_http_vidgen_ctx_t  *ctx;
 
     rc = ngx_http_vidgen_request_get(r);
-    if (rc != NGX_OK) {
+    if (rc != NGX_DECLINED) {
         return rc;
     }
 

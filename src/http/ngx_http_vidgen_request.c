@@ -30,11 +30,15 @@ ngx_http_vidgen_request_post(ngx_http_request_t *r,
 ngx_int_t
 ngx_http_vidgen_request_get(ngx_http_request_t *r)
 {
+    ngx_int_t  rc;
+
     if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
         return ngx_http_vidgen_send_wrong_method(r, "GET, HEAD");
     }
 
-    return ngx_http_discard_request_body(r);
+    rc = ngx_http_discard_request_body(r);
+
+    return rc == NGX_OK ? NGX_DECLINED : rc;
 }
 
 

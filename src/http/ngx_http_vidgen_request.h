@@ -17,8 +17,8 @@ ngx_int_t ngx_http_vidgen_request_post(ngx_http_request_t *r,
     ngx_http_client_body_handler_pt handler);
 
 /*
- * Of a handler that takes GET and HEAD alone: discards a body.  NGX_OK: go on;
- * anything else is for ngx_http_finalize_request().
+ * Of a handler that takes GET and HEAD alone: discards a body.  NGX_DECLINED:
+ * go on; anything else is for ngx_http_finalize_request().
  */
 ngx_int_t ngx_http_vidgen_request_get(ngx_http_request_t *r);
 

@@ -6,7 +6,7 @@
 #include "http/ngx_http_vidgen_conf.h"
 #include "http/ngx_http_vidgen_process.h"
 #include "http/ngx_http_vidgen_task.h"
-#include "http/ngx_http_vidgen_webhook.h"
+#include "http/ngx_http_vidgen_webhook_answer.h"
 #include "http/ngx_http_vidgen_webhook_apply.h"
 #include "shm/ngx_vidgen_metric.h"
 
@@ -48,8 +48,6 @@ static void ngx_http_vidgen_webhook_remember(
     ngx_http_vidgen_webhook_t *webhook, ngx_vidgen_store_apply_row_t *row);
 static void ngx_http_vidgen_webhook_report(ngx_http_vidgen_webhook_t *webhook,
     ngx_vidgen_store_apply_row_t *row);
-static ngx_int_t ngx_http_vidgen_webhook_answer(ngx_http_request_t *r,
-    ngx_http_vidgen_ctx_t *ctx, ngx_vidgen_store_apply_row_t *row);
 
 
 static ngx_http_vidgen_webhook_outcome_t
@@ -270,8 +268,7 @@ ngx_http_vidgen_webhook_applied(ngx_vidgen_pg_call_t *call,
         ngx_http_vidgen_webhook_report(webhook, &row);
 
         if (webhook->task.request) {
-            rc = ngx_http_vidgen_webhook_answer(webhook->task.request,
-                                                webhook->task.ctx, &row);
+            rc = ngx_http_vidgen_webhook_answer(webhook->task.request, &row);
             ngx_http_vidgen_task_answer(&webhook->task, rc);
         }
 
@@ -364,33 +361,4 @@ ngx_http_vidgen_webhook_report(ngx_http_vidgen_webhook_t *webhook,
                       " vidgen.refund_credits raised: %V",
                       &row->job, &row->refund_error);
     }
-}
-
-
-static ngx_int_t
-ngx_http_vidgen_webhook_answer(ngx_http_request_t *r,
-    ngx_http_vidgen_ctx_t *ctx, ngx_vidgen_store_apply_row_t *row)
-{
-    ngx_http_vidgen_ctx_keep(r, &ctx->outcome, &row->outcome);
-    ngx_http_vidgen_ctx_keep(r, &ctx->job_id, &row->job);
-    ngx_http_vidgen_ctx_keep(r, &ctx->job_status, &row->status);
-
-    if (ngx_vidgen_store_is(&row->outcome, "not_found")) {
-        return ngx_http_vidgen_send_error(r, NGX_HTTP_VIDGEN_UNKNOWN_JOB,
-                                          NULL);
-    }
-
-    if (ngx_vidgen_store_is(&row->outcome, "mismatch")) {
-        return ngx_http_vidgen_send_error(r, NGX_HTTP_VIDGEN_WRONG_JOB, NULL);
-    }
-
-    if (ngx_vidgen_store_true(&row->replay)) {
-        ctx->replay = 1;
-
-        if (ngx_http_vidgen_add_replay(r) != NGX_OK) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-    }
-
-    return ngx_http_vidgen_send_success(r, &row->job);
 }

@@ -105,7 +105,7 @@ ngx_vidgen_health_signal(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
         copy.health.since = ngx_time();
 
         if (!probe) {
-            ngx_vidgen_health_change(zone->sh, &copy);
+            ngx_vidgen_relay_note(zone->sh, &copy);
         }
     }
 
