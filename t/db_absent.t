@@ -12,8 +12,8 @@ use lib "$FindBin::Bin/lib";
 use Test::More tests => 11;
 
 use VidgenTest::Books qw(customer wrong_books);
+use VidgenTest::Edge;
 use VidgenTest::Http qw(get post request);
-use VidgenTest::Nginx;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Util qw(wait_for);
@@ -24,39 +24,12 @@ $pg->stop;
 
 my $provider = VidgenTest::Provider->new;
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo },
-    env  => {
-        FAL_BASE_URL       => $provider->url,
-        FAL_API_KEY        => 'test-api-key',
-        FAL_WEBHOOK_SECRET => $provider->secret,
-    },
-    config => <<'EOT');
-%%GLOBALS%%
-
-worker_processes 2;
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database "%%DB%%" timeout=1s;
-    include         %%PROVIDERS%%/fal.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            https://example.com/hook;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /video-webhook { vidgen_webhook; }
-        location = /fast { return 200 "fast"; }
-    }
-}
-EOT
+my $nginx = VidgenTest::Edge->new(
+    db       => $pg->edge_conninfo,
+    database => 'timeout=1s',
+    workers  => 2,
+    fal      => $provider,
+    server   => 'location = /fast { return 200 "fast"; }');
 
 my ($passed, $said) = $nginx->config_test;
 ok($passed, 'nginx -t') or diag($said);

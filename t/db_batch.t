@@ -15,8 +15,8 @@ use lib "$FindBin::Bin/lib";
 use Test::More tests => 16;
 
 use VidgenTest::Books qw(customer wrong_books);
+use VidgenTest::Edge;
 use VidgenTest::Http qw(get post request send_request wait_answer);
-use VidgenTest::Nginx;
 use VidgenTest::PgProxy;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
@@ -26,39 +26,12 @@ my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $proxy = VidgenTest::PgProxy->new($pg);
 my $provider = VidgenTest::Provider->new;
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $proxy->conninfo },
-    env  => {
-        FAL_BASE_URL       => $provider->url,
-        FAL_API_KEY        => 'test-api-key',
-        FAL_WEBHOOK_SECRET => $provider->secret,
-    },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-worker_processes 1;
-
-events { worker_connections 2048; }
-
-http {
-    %%HTTP%%
-
-    vidgen_database "%%DB%%" timeout=20s;
-    include         %%PROVIDERS%%/fal.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            https://example.com/hook;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /video-webhook { vidgen_webhook; }
-        location = /status { stub_status; }
-    }
-}
-EOT
+my $nginx = VidgenTest::Edge->new(
+    db       => $proxy->conninfo,
+    database => 'timeout=20s',
+    events   => 'worker_connections 2048;',
+    fal      => $provider,
+    server   => 'location = /status { stub_status; }')->start;
 
 # Sends requests while the database does not answer, and lets it answer when
 # nginx has read all of them.  Returns the statuses and how many there were of

@@ -13,44 +13,18 @@ use lib "$FindBin::Bin/lib";
 use Test::More tests => 21;
 
 use VidgenTest::Books qw(balance customer everything ledger wrong_books);
+use VidgenTest::Edge;
 use VidgenTest::Http qw(post request);
-use VidgenTest::Nginx;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
 
 my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $provider = VidgenTest::Provider->new;
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo },
-    env  => {
-        FAL_BASE_URL       => $provider->url,
-        FAL_API_KEY        => 'test-api-key',
-        FAL_WEBHOOK_SECRET => $provider->secret,
-    },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database "%%DB%%" timeout=20s;
-    include         %%PROVIDERS%%/fal.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            http://127.0.0.1:%%PORT%%/video-webhook;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /video-webhook { vidgen_webhook; }
-    }
-}
-EOT
+my $nginx = VidgenTest::Edge->new(
+    db       => $pg->edge_conninfo,
+    database => 'timeout=20s',
+    fal      => $provider)->start;
 
 $pg->query(<<'SQL');
 CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS

@@ -13,8 +13,8 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 
 use VidgenTest::Books qw(balance customer everything ledger wrong_books);
+use VidgenTest::Edge;
 use VidgenTest::Http qw(get post request);
-use VidgenTest::Nginx;
 use VidgenTest::PgProxy;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
@@ -43,63 +43,10 @@ my $proxy = VidgenTest::PgProxy->new($pg);
 my $alpha = VidgenTest::Provider->new(prefix => 'alpha');
 my $beta = VidgenTest::Provider->new(prefix => 'beta');
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $proxy->conninfo, ALPHA => $alpha->url,
-        BETA => $beta->url },
-    env  => { TEST_SECRET => 'webhook-secret' },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-worker_processes 1;
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database "%%DB%%" timeout=20s;
-
-    vidgen_provider alpha {
-        base %%ALPHA%%;
-        submit {
-            url     $vidgen_base/submit;
-            job_id  /request_id;
-        }
-        webhook {
-            signature  hmac-sha256 header=X-Signature;
-            secret     env:TEST_SECRET;
-            job_id     /request_id;
-            status     /status;
-            video_url  /output/video_url;
-            error      /error;
-        }
-    }
-    vidgen_provider beta {
-        base %%BETA%%;
-        submit {
-            url     $vidgen_base/submit;
-            job_id  /request_id;
-        }
-        webhook {
-            signature  hmac-sha256 header=X-Signature;
-            secret     env:TEST_SECRET;
-            job_id     /request_id;
-            status     /status;
-        }
-    }
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /video-webhook { vidgen_webhook; }
-        location /jobs/ { vidgen_job; }
-    }
-}
-EOT
+my $nginx = VidgenTest::Edge->new(
+    db       => $proxy->conninfo,
+    database => 'timeout=20s',
+    standins => { alpha => $alpha, beta => $beta })->start;
 
 my $user = customer($pg, 100);
 

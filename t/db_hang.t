@@ -13,8 +13,8 @@ use lib "$FindBin::Bin/lib";
 use Test::More tests => 25;
 
 use VidgenTest::Books qw(balance customer ledger wrong_books);
+use VidgenTest::Edge;
 use VidgenTest::Http qw(get post request send_request wait_answer);
-use VidgenTest::Nginx;
 use VidgenTest::PgProxy;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
@@ -24,40 +24,11 @@ my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $proxy = VidgenTest::PgProxy->new($pg);
 my $provider = VidgenTest::Provider->new;
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $proxy->conninfo },
-    env  => {
-        FAL_BASE_URL       => $provider->url,
-        FAL_API_KEY        => 'test-api-key',
-        FAL_WEBHOOK_SECRET => $provider->secret,
-    },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-worker_processes 1;
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database "%%DB%%" timeout=1s;
-    include         %%PROVIDERS%%/fal.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            https://example.com/hook;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /video-webhook { vidgen_webhook; }
-        location /jobs/ { vidgen_job; }
-        location = /fast { return 200 "fast"; }
-    }
-}
-EOT
+my $nginx = VidgenTest::Edge->new(
+    db       => $proxy->conninfo,
+    database => 'timeout=1s',
+    fal      => $provider,
+    server   => 'location = /fast { return 200 "fast"; }')->start;
 
 my $user = customer($pg, 10);
 my @generate = ('POST', $nginx->url('/generate-video'), {},

@@ -12,8 +12,8 @@ use lib "$FindBin::Bin/lib";
 use Test::More tests => 9;
 
 use VidgenTest::Books qw(customer wrong_books);
+use VidgenTest::Edge;
 use VidgenTest::Http qw(get many post);
-use VidgenTest::Nginx;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Util qw(free_port reap slurp spawn spew wait_for);
@@ -62,40 +62,11 @@ END {
 wait_for { (slurp("$folder/log") // '') =~ /process up/ }
     or die 'pgbouncer: ' . (slurp("$folder/log") // '');
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DBPORT => $port },
-    env  => {
-        FAL_BASE_URL       => $provider->url,
-        FAL_API_KEY        => 'test-api-key',
-        FAL_WEBHOOK_SECRET => $provider->secret,
-    },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-worker_processes 2;
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database "host=127.0.0.1 port=%%DBPORT%% user=edge password=edge
-                     dbname=postgres";
-    include         %%PROVIDERS%%/fal.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            https://example.com/hook;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /video-webhook { vidgen_webhook; }
-        location /jobs/ { vidgen_job; }
-    }
-}
-EOT
+my $nginx = VidgenTest::Edge->new(
+    db       => "host=127.0.0.1 port=$port user=edge password=edge "
+        . 'dbname=postgres',
+    workers  => 2,
+    fal      => $provider)->start;
 
 sub statuses {
     my %count;

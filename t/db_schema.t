@@ -12,8 +12,8 @@ use lib "$FindBin::Bin/lib";
 
 use Test::More tests => 10;
 
+use VidgenTest::Edge;
 use VidgenTest::Http qw(get post request);
-use VidgenTest::Nginx;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Util qw(uuid wait_for);
@@ -24,40 +24,11 @@ $pg->query("CREATE ROLE edge LOGIN PASSWORD 'edge'");
 
 my $provider = VidgenTest::Provider->new;
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo },
-    env  => {
-        FAL_BASE_URL       => $provider->url,
-        FAL_API_KEY        => 'test-api-key',
-        FAL_WEBHOOK_SECRET => $provider->secret,
-    },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-worker_processes 1;
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database "%%DB%%" timeout=1s connections=2;
-    include         %%PROVIDERS%%/fal.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            https://example.com/hook;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /video-webhook { vidgen_webhook; }
-        location /jobs/ { vidgen_job; }
-        location = /fast { return 200 "fast"; }
-    }
-}
-EOT
+my $nginx = VidgenTest::Edge->new(
+    db       => $pg->edge_conninfo,
+    database => 'timeout=1s connections=2',
+    fal      => $provider,
+    server   => 'location = /fast { return 200 "fast"; }')->start;
 
 my $user = uuid();
 my %order = (user_id => $user, model_id => 'm', prompt => 'p');

@@ -15,8 +15,8 @@ use Test::More;
 use VidgenTest::Books qw(customer wrong_books);
 use VidgenTest::Certificate;
 use VidgenTest::Dns;
+use VidgenTest::Edge;
 use VidgenTest::Http qw(get many);
-use VidgenTest::Nginx;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
 
@@ -54,47 +54,16 @@ my @bad = (
 plan tests => 4 * @good + 2 * @bad + 1;
 
 my $provider = VidgenTest::Provider->new;
-my $config = <<'EOT';
-%%GLOBALS%%
-
-worker_processes 1;
-
-events { }
-
-http {
-    %%HTTP%%
-
-    resolver         %%DNS%% ipv6=off;
-    vidgen_database  "host=%%HOST%% port=%%DBPORT%% user=edge password=edge
-                      dbname=postgres sslmode=verify-full sslrootcert=%%CA%%"
-                     timeout=2s;
-    include          %%PROVIDERS%%/fal.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            https://example.com/hook;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /video-webhook { vidgen_webhook; }
-        location /jobs/ { vidgen_job; }
-    }
-}
-EOT
 
 sub start {
     my ($host, $authority) = @_;
-    return VidgenTest::Nginx->new(
-        vars => { HOST => $host, DBPORT => $pg->port, CA => $authority->ca,
-            DNS => $dns->address },
-        env  => {
-            FAL_BASE_URL       => $provider->url,
-            FAL_API_KEY        => 'test-api-key',
-            FAL_WEBHOOK_SECRET => $provider->secret,
-        },
-        config => $config)->start;
+    return VidgenTest::Edge->new(
+        db       => "host=$host port=" . $pg->port . ' user=edge password=edge'
+            . ' dbname=postgres sslmode=verify-full sslrootcert='
+            . $authority->ca,
+        database => 'timeout=2s',
+        http     => 'resolver ' . $dns->address . ' ipv6=off;',
+        fal      => $provider)->start;
 }
 
 sub statuses {

@@ -12,75 +12,20 @@ use lib "$FindBin::Bin/lib";
 use Test::More tests => 34;
 
 use VidgenTest::Books qw(balance customer ledger wrong_books);
+use VidgenTest::Edge;
 use VidgenTest::Http qw(get many post);
 use VidgenTest::Jobs qw(attempts sweep);
-use VidgenTest::Nginx;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
 
 my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $standin = VidgenTest::Provider->new;
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo, BASE => $standin->url },
-    env  => { A_SECRET => 'secret-of-a', B_SECRET => 'secret-of-b',
-        TOKEN_SECRET => 'token-key' },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-worker_processes 2;
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database "%%DB%%";
-    vidgen_secret   env:TOKEN_SECRET;
-
-    vidgen_provider a {
-        submit {
-            url     %%BASE%%/a;
-            body    /webhook_url $vidgen_webhook_url;
-            job_id  /request_id;
-        }
-        webhook {
-            signature  hmac-sha256 header=X-Signature;
-            secret     env:A_SECRET;
-            job_id     /request_id;
-            status     /status;
-            video_url  /output/video_url;
-        }
-    }
-    vidgen_provider b {
-        submit {
-            url     %%BASE%%/b;
-            body    /webhook_url $vidgen_webhook_url;
-            job_id  /request_id;
-        }
-        webhook {
-            signature  hmac-sha256 header=X-Signature;
-            secret     env:B_SECRET;
-            job_id     /request_id;
-            status     /status;
-            video_url  /output/video_url;
-        }
-    }
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            http://127.0.0.1:%%PORT%%/hook;
-        vidgen_prefer                 $arg_p;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /hook           { vidgen_webhook; }
-        location /jobs/            { vidgen_job; }
-    }
-}
-EOT
+my $nginx = VidgenTest::Edge->new(
+    db       => $pg->edge_conninfo,
+    workers  => 2,
+    standins => { map { $_ => [$standin, "secret-of-$_"] } qw(a b) },
+    server   => 'vidgen_prefer $arg_p;')->start;
 
 my $user = customer($pg, 100);
 my %hook;
@@ -123,7 +68,7 @@ my $first = generate('a', 'same-1')->{json}{job_id};
 my $second = generate('b', 'same-1')->{json}{job_id};
 isnt($first, $second, 'two jobs');
 
-my $by_id = $nginx->url('/hook?provider=');
+my $by_id = $nginx->url('/video-webhook?provider=');
 is(webhook('b', "${by_id}b", id => 'same-1'), "200 $second",
     'the result of the second');
 is(shown($second), 'completed b', 'it is completed');

@@ -13,9 +13,9 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 
 use VidgenTest::Books qw(balance customer ledger wrong_books);
+use VidgenTest::Edge;
 use VidgenTest::Http qw(get post);
 use VidgenTest::Jobs qw(sweep);
-use VidgenTest::Nginx;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Sql;
@@ -78,70 +78,15 @@ plan tests => 7 * @cases + 2;
 my $pg = VidgenTest::Postgres->new(fsync => 0);
 my %standin = map { $_ => VidgenTest::Provider->new } qw(a b);
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo, map { uc, $standin{$_}->url } qw(a b)
-        },
-    env  => { TEST_SECRET => 'webhook-secret', TOKEN_SECRET => 'token-key' },
-    config => <<'EOT')->start;
-%%GLOBALS%%
+# a gateway's 504 says no more than a timeout, and sooner
+my $nginx = VidgenTest::Edge->new(
+    db       => $pg->edge_conninfo,
+    workers  => 2,
+    standins => \%standin,
+    server   => <<'EOT')->start;
+        vidgen_prefer a;
 
-worker_processes 2;
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database "%%DB%%";
-    vidgen_secret   env:TOKEN_SECRET;
-
-    vidgen_provider a {
-        submit {
-            url     %%A%%/a;
-            body    /webhook_url $vidgen_webhook_url;
-            job_id  /request_id;
-        }
-        webhook {
-            signature  hmac-sha256 header=X-Signature;
-            secret     env:TEST_SECRET;
-            job_id     /request_id;
-            status     /status;
-            video_url  /output/video_url;
-            error      /error;
-        }
-    }
-    vidgen_provider b {
-        submit {
-            url     %%B%%/b;
-            body    /webhook_url $vidgen_webhook_url;
-            job_id  /request_id;
-        }
-        webhook {
-            signature  hmac-sha256 header=X-Signature;
-            secret     env:TEST_SECRET;
-            job_id     /request_id;
-            status     /status;
-            video_url  /output/video_url;
-            error      /error;
-        }
-    }
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            http://127.0.0.1:%%PORT%%/video-webhook;
-        vidgen_prefer                 a;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        # a gateway's 504 says no more than a timeout, and sooner
-        location = /generate-video { vidgen_generate; }
-        location = /slow           { vidgen_generate;
-                                     vidgen_attempt_timeout 500ms; }
-        location = /video-webhook  { vidgen_webhook; }
-        location /jobs/            { vidgen_job; }
-    }
-}
+        location = /slow { vidgen_generate; vidgen_attempt_timeout 500ms; }
 EOT
 
 my $db = VidgenTest::Sql->new($pg);

@@ -13,9 +13,9 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 
 use VidgenTest::Books qw(balance customer ledger wrong_books);
+use VidgenTest::Edge;
 use VidgenTest::Http qw(post send_request wait_answer);
 use VidgenTest::Jobs qw(attempts last_job);
-use VidgenTest::Nginx;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
 
@@ -59,66 +59,16 @@ plan tests => 7 * @cases + 1;
 my $pg = VidgenTest::Postgres->new(fsync => 0);
 my %standin = map { $_ => VidgenTest::Provider->new(prefix => $_) } qw(a b);
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo, map { uc, $standin{$_}->url } qw(a b)
-        },
-    env  => { TEST_SECRET => 'webhook-secret', TOKEN_SECRET => 'token-key' },
-    config => <<'EOT')->start;
-%%GLOBALS%%
+my $nginx = VidgenTest::Edge->new(
+    db       => $pg->edge_conninfo,
+    workers  => 2,
+    standins => \%standin,
+    http     => 'vidgen_monitor fails=100;',
+    server   => <<'EOT')->start;
+        vidgen_retry attempts=1;
 
-worker_processes 2;
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database "%%DB%%";
-    vidgen_monitor  fails=100;
-    vidgen_secret   env:TOKEN_SECRET;
-
-    vidgen_provider a {
-        submit {
-            url     %%A%%/a;
-            body    /webhook_url $vidgen_webhook_url;
-            job_id  /request_id;
-        }
-        webhook {
-            signature  hmac-sha256 header=X-Signature;
-            secret     env:TEST_SECRET;
-            job_id     /request_id;
-            status     /status;
-            video_url  /output/video_url;
-        }
-    }
-    vidgen_provider b {
-        submit {
-            url     %%B%%/b;
-            body    /webhook_url $vidgen_webhook_url;
-            job_id  /request_id;
-        }
-        webhook {
-            signature  hmac-sha256 header=X-Signature;
-            secret     env:TEST_SECRET;
-            job_id     /request_id;
-            status     /status;
-            video_url  /output/video_url;
-        }
-    }
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            http://127.0.0.1:%%PORT%%/video-webhook;
-        vidgen_retry                  attempts=1;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /a             { vidgen_generate a; }
-        location = /ab            { vidgen_generate a b; vidgen_prefer a; }
-        location = /video-webhook { vidgen_webhook; }
-    }
-}
+        location = /a  { vidgen_generate a; }
+        location = /ab { vidgen_generate a b; vidgen_prefer a; }
 EOT
 
 my $user = customer($pg, 100);

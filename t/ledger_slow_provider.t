@@ -15,76 +15,22 @@ use lib "$FindBin::Bin/lib";
 use Test::More tests => 42;
 
 use VidgenTest::Books qw(balance customer ledger wrong_books);
+use VidgenTest::Edge;
 use VidgenTest::Http qw(many post send_request wait_answer);
 use VidgenTest::Jobs qw(attempts job last_job sweep);
-use VidgenTest::Nginx;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
 
 my $pg = VidgenTest::Postgres->new(fsync => 0);
 my %standin = map { $_ => VidgenTest::Provider->new(prefix => $_) } qw(a b);
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo, map { uc, $standin{$_}->url } qw(a b)
-        },
-    env  => { TEST_SECRET => 'webhook-secret', TOKEN_SECRET => 'token-key' },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-worker_processes 2;
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database     "%%DB%%";
-    vidgen_idempotency  ttl=1h;
-    vidgen_secret       env:TOKEN_SECRET;
-
-    vidgen_provider a {
-        submit {
-            url     %%A%%/a;
-            body    /webhook_url $vidgen_webhook_url;
-            job_id  /request_id;
-        }
-        webhook {
-            signature  hmac-sha256 header=X-Signature;
-            secret     env:TEST_SECRET;
-            job_id     /request_id;
-            status     /status;
-            video_url  /output/video_url;
-        }
-    }
-    vidgen_provider b {
-        submit {
-            url     %%B%%/b;
-            body    /webhook_url $vidgen_webhook_url;
-            job_id  /request_id;
-        }
-        webhook {
-            signature  hmac-sha256 header=X-Signature;
-            secret     env:TEST_SECRET;
-            job_id     /request_id;
-            status     /status;
-            video_url  /output/video_url;
-        }
-    }
-
-    server {
-        listen 127.0.0.1:%%PORT%% reuseport;
-
-        vidgen_webhook_url            http://127.0.0.1:%%PORT%%/video-webhook;
-        vidgen_prefer                 a;
-        vidgen_attempt_timeout        1500ms;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /video-webhook  { vidgen_webhook; }
-    }
-}
-EOT
+my $nginx = VidgenTest::Edge->new(
+    db       => $pg->edge_conninfo,
+    workers  => 2,
+    standins => \%standin,
+    http     => 'vidgen_idempotency ttl=1h;',
+    listen   => 'reuseport',
+    server   => 'vidgen_prefer a; vidgen_attempt_timeout 1500ms;')->start;
 
 my $user = customer($pg, 100);
 my $url = $nginx->url('/generate-video');

@@ -15,9 +15,9 @@ use lib "$FindBin::Bin/lib";
 use Test::More tests => 55;
 
 use VidgenTest::Books qw(balance customer ledger wrong_books);
+use VidgenTest::Edge;
 use VidgenTest::Http qw(get post send_request wait_answer);
 use VidgenTest::Jobs qw(attempts job last_job);
-use VidgenTest::Nginx;
 use VidgenTest::PgProxy;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
@@ -27,55 +27,11 @@ my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $proxy = VidgenTest::PgProxy->new($pg);
 my %standin = map { $_ => VidgenTest::Provider->new(prefix => $_) } qw(a b);
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $proxy->conninfo, map { uc, $standin{$_}->url } qw(a b) },
-    env  => { TEST_SECRET => 'webhook-secret', TOKEN_SECRET => 'token-key' },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-worker_processes 1;
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database "%%DB%%" timeout=1s;
-    vidgen_secret   env:TOKEN_SECRET;
-
-    vidgen_provider a {
-        submit {
-            url     %%A%%/a;
-            body    /webhook_url $vidgen_webhook_url;
-            job_id  /request_id;
-        }
-        webhook {
-            signature  hmac-sha256 header=X-Signature;
-            secret     env:TEST_SECRET;
-            job_id     /request_id;
-            status     /status;
-            video_url  /output/video_url;
-        }
-    }
-    vidgen_provider b {
-        submit { url %%B%%/b; job_id /request_id; }
-    }
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            http://127.0.0.1:%%PORT%%/video-webhook;
-        vidgen_prefer                 a;
-        vidgen_retry                  attempts=1;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /video-webhook  { vidgen_webhook; }
-        location /jobs/            { vidgen_job; }
-    }
-}
-EOT
+my $nginx = VidgenTest::Edge->new(
+    db       => $proxy->conninfo,
+    database => 'timeout=1s',
+    standins => \%standin,
+    server   => 'vidgen_prefer a; vidgen_retry attempts=1;')->start;
 
 my $user = customer($pg, 100);
 my $balance = 100;

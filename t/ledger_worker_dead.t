@@ -15,9 +15,9 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 
 use VidgenTest::Books qw(balance customer ledger wrong_books);
+use VidgenTest::Edge;
 use VidgenTest::Http qw(get post send_request wait_answer);
 use VidgenTest::Jobs qw(attempts last_job sweep);
-use VidgenTest::Nginx;
 use VidgenTest::PgProxy;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
@@ -28,66 +28,14 @@ my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $proxy = VidgenTest::PgProxy->new($pg);
 my %standin = map { $_ => VidgenTest::Provider->new(prefix => $_) } qw(a b);
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $proxy->conninfo, map { uc, $standin{$_}->url } qw(a b) },
-    env  => { TEST_SECRET => 'webhook-secret', TOKEN_SECRET => 'token-key' },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-worker_processes 1;
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database "%%DB%%" timeout=30s;
-    vidgen_secret   env:TOKEN_SECRET;
-
-    vidgen_provider a {
-        submit {
-            url     %%A%%/a;
-            body    /webhook_url $vidgen_webhook_url;
-            job_id  /request_id;
-        }
-        webhook {
-            signature  hmac-sha256 header=X-Signature;
-            secret     env:TEST_SECRET;
-            job_id     /request_id;
-            status     /status;
-            video_url  /output/video_url;
-        }
-    }
-    vidgen_provider b {
-        submit {
-            url     %%B%%/b;
-            body    /webhook_url $vidgen_webhook_url;
-            job_id  /request_id;
-        }
-        webhook {
-            signature  hmac-sha256 header=X-Signature;
-            secret     env:TEST_SECRET;
-            job_id     /request_id;
-            status     /status;
-            video_url  /output/video_url;
-        }
-    }
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            http://127.0.0.1:%%PORT%%/video-webhook;
-        vidgen_prefer                 a;
-        vidgen_attempt_timeout        20s;
-        vidgen_retry                  attempts=2 backoff=20s max=20s;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /video-webhook  { vidgen_webhook; }
-        location /jobs/            { vidgen_job; }
-    }
-}
+my $nginx = VidgenTest::Edge->new(
+    db       => $proxy->conninfo,
+    database => 'timeout=30s',
+    standins => \%standin,
+    server   => <<'EOT')->start;
+        vidgen_prefer           a;
+        vidgen_attempt_timeout  20s;
+        vidgen_retry            attempts=2 backoff=20s max=20s;
 EOT
 
 $nginx->allow(qr/exited on signal 9/, qr/was locked by/);

@@ -7,6 +7,36 @@ static ngx_int_t ngx_vidgen_text_digit(u_char ch);
 static ngx_int_t ngx_vidgen_text_canonical(ngx_str_t *dst, ngx_str_t *src);
 
 
+ngx_uint_t
+ngx_vidgen_text_same(const ngx_str_t *a, const ngx_str_t *b)
+{
+    return a->len == b->len
+           && (a->len == 0 || ngx_memcmp(a->data, b->data, a->len) == 0);
+}
+
+
+ngx_uint_t
+ngx_vidgen_text_same_name(const ngx_str_t *a, const ngx_str_t *b)
+{
+    return a->len == b->len
+           && (a->len == 0 || ngx_strncasecmp(a->data, b->data, a->len) == 0);
+}
+
+
+ngx_int_t
+ngx_vidgen_text_number(ngx_pool_t *pool, ngx_str_t *text, int64_t n)
+{
+    text->data = ngx_pnalloc(pool, NGX_INT64_LEN + 1);
+    if (text->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    text->len = ngx_sprintf(text->data, "%L", n) - text->data;
+
+    return NGX_OK;
+}
+
+
 ngx_int_t
 ngx_vidgen_text_unhex(ngx_str_t *dst, ngx_str_t *src)
 {

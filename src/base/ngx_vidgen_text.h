@@ -6,6 +6,13 @@
 #include <ngx_core.h>
 
 
+/* 1: the same bytes; or the same name of a header, whatever its case */
+ngx_uint_t ngx_vidgen_text_same(const ngx_str_t *a, const ngx_str_t *b);
+ngx_uint_t ngx_vidgen_text_same_name(const ngx_str_t *a, const ngx_str_t *b);
+
+/* Prints n into pool.  NGX_ERROR: no memory. */
+ngx_int_t ngx_vidgen_text_number(ngx_pool_t *pool, ngx_str_t *text, int64_t n);
+
 /* Strict codecs: each text that they accept is the only one for its bytes. */
 
 /*

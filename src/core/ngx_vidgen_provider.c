@@ -1,5 +1,6 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include "base/ngx_vidgen_text.h"
 #include "core/ngx_vidgen_provider.h"
 
 
@@ -22,10 +23,7 @@ ngx_vidgen_status_find(ngx_str_t *name)
     ngx_uint_t  status;
 
     for (status = NGX_VIDGEN_STATUS_FAILED; status; status--) {
-        if (ngx_vidgen_status_names[status].len == name->len
-            && ngx_memcmp(ngx_vidgen_status_names[status].data, name->data,
-                          name->len) == 0)
-        {
+        if (ngx_vidgen_text_same(&ngx_vidgen_status_names[status], name)) {
             break;
         }
     }
@@ -43,10 +41,7 @@ ngx_vidgen_provider_find(ngx_array_t *providers, ngx_str_t *name)
     provider = providers->elts;
 
     for (i = 0; i < providers->nelts; i++) {
-        if (provider[i]->name.len == name->len
-            && ngx_strncmp(provider[i]->name.data, name->data, name->len)
-               == 0)
-        {
+        if (ngx_vidgen_text_same(&provider[i]->name, name)) {
             return provider[i];
         }
     }

@@ -1,8 +1,8 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
-#include "core/ngx_vidgen_provider.h"
 #include "base/ngx_vidgen_id.h"
 #include "base/ngx_vidgen_text.h"
+#include "core/ngx_vidgen_provider.h"
 
 
 #define NGX_VIDGEN_WORD_MAX   64
@@ -152,28 +152,18 @@ ngx_vidgen_reading_status(ngx_vidgen_reading_t *reading,
         if (map[i].word.len == 1 && map[i].word.data[0] == '*') {
             other = map[i].status;
 
-        } else if (map[i].word.len == word->len
-                   && ngx_strncmp(map[i].word.data, word->data, word->len)
-                      == 0)
-        {
+        } else if (ngx_vidgen_text_same(&map[i].word, word)) {
             result->status = map[i].status;
             return;
         }
     }
 
-    for (i = NGX_VIDGEN_STATUS_QUEUED; i <= NGX_VIDGEN_STATUS_FAILED; i++) {
-        if (ngx_vidgen_status_names[i].len == word->len
-            && ngx_strncmp(ngx_vidgen_status_names[i].data, word->data,
-                           word->len)
-               == 0)
-        {
-            result->status = i;
-            return;
-        }
-    }
+    result->status = ngx_vidgen_status_find(word);
 
-    result->status = other;
-    result->wildcard = (other != NGX_VIDGEN_STATUS_NONE);
+    if (result->status == NGX_VIDGEN_STATUS_NONE) {
+        result->status = other;
+        result->wildcard = (other != NGX_VIDGEN_STATUS_NONE);
+    }
 }
 
 
@@ -236,9 +226,7 @@ ngx_vidgen_condition_holds(ngx_vidgen_condition_t *condition,
     value = condition->values.elts;
 
     for (i = 0; i < condition->values.nelts; i++) {
-        if (value[i].len == text.len
-            && ngx_strncmp(value[i].data, text.data, text.len) == 0)
-        {
+        if (ngx_vidgen_text_same(&value[i], &text)) {
             return 1;
         }
     }

@@ -1,7 +1,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
-#include "core/ngx_vidgen_provider.h"
 #include "base/ngx_vidgen_text.h"
+#include "core/ngx_vidgen_provider.h"
 
 
 static ngx_int_t ngx_vidgen_request_query(ngx_vidgen_request_t *request,
@@ -239,10 +239,7 @@ ngx_vidgen_request_has_header(ngx_array_t *fields, ngx_str_t *name)
     field = fields->elts;
 
     for (i = 0; i < fields->nelts; i++) {
-        if (field[i].name.len == name->len
-            && ngx_strncasecmp(field[i].name.data, name->data, name->len)
-               == 0)
-        {
+        if (ngx_vidgen_text_same_name(&field[i].name, name)) {
             return 1;
         }
     }

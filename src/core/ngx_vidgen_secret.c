@@ -1,5 +1,6 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include "base/ngx_vidgen_text.h"
 #include "core/ngx_vidgen_secret.h"
 
 
@@ -91,9 +92,7 @@ ngx_vidgen_secret_declare(ngx_conf_t *cf, ngx_str_t *name)
     var = ccf->env.elts;
 
     for (i = 0; i < ccf->env.nelts; i++) {
-        if (var[i].len == name->len
-            && ngx_strncmp(var[i].data, name->data, name->len) == 0)
-        {
+        if (ngx_vidgen_text_same(&var[i], name)) {
             return NGX_OK;
         }
     }

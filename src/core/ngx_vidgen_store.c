@@ -152,12 +152,6 @@ static ngx_vidgen_pg_statement_t  ngx_vidgen_store_statements[] = {
 };
 
 
-ngx_str_t  ngx_vidgen_store_boolean[2] = {
-    ngx_string("f"),
-    ngx_string("t")
-};
-
-
 ngx_int_t
 ngx_vidgen_store_configure(ngx_conf_t *cf, ngx_vidgen_pg_conf_t *conf,
     ngx_vidgen_zone_t *zone, ngx_uint_t notify)

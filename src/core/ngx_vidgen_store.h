@@ -4,6 +4,7 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include "core/ngx_vidgen_store_value.h"
 #include "io/ngx_vidgen_pg.h"
 #include "shm/ngx_vidgen_zone.h"
 
@@ -314,18 +315,6 @@ ngx_int_t ngx_vidgen_store_rows(ngx_vidgen_pg_result_t *result, ngx_uint_t n,
  * Those of one tick go together.  At most once: a lost one is not repeated.
  */
 void ngx_vidgen_store_notify(ngx_vidgen_store_t *store, ngx_str_t *job);
-
-/* 1 for SQL's true */
-#define ngx_vidgen_store_true(text)                                           \
-    ((text)->len == 1 && (text)->data[0] == 't')
-
-/* 1: a column says exactly that word, a literal */
-#define ngx_vidgen_store_is(text, word)                                       \
-    ((text)->len == sizeof(word) - 1                                          \
-     && ngx_memcmp((text)->data, word, sizeof(word) - 1) == 0)
-
-/* the parameter's text of a boolean */
-extern ngx_str_t  ngx_vidgen_store_boolean[2];
 
 
 #endif /* _NGX_VIDGEN_STORE_H_INCLUDED_ */

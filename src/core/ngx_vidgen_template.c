@@ -1,5 +1,6 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include "base/ngx_vidgen_text.h"
 #include "core/ngx_vidgen_template.h"
 #include "core/ngx_vidgen_template_part.h"
 #include "core/ngx_vidgen_url.h"
@@ -232,8 +233,7 @@ ngx_vidgen_template_variable(ngx_conf_t *cf, ngx_str_t *name,
 static ngx_int_t
 ngx_vidgen_template_own(ngx_str_t *name, ngx_vidgen_part_t *part)
 {
-    ngx_str_t   *own;
-    ngx_uint_t   i;
+    ngx_uint_t  i;
 
     if (name->len > NGX_VIDGEN_KEPT_PREFIX_LEN
         && ngx_strncmp(name->data, NGX_VIDGEN_KEPT_PREFIX,
@@ -249,11 +249,7 @@ ngx_vidgen_template_own(ngx_str_t *name, ngx_vidgen_part_t *part)
     part->kind = NGX_VIDGEN_PART_VALUE;
 
     for (i = 0; i < NGX_VIDGEN_VALUES; i++) {
-        own = &ngx_vidgen_value_names[i];
-
-        if (name->len == own->len
-            && ngx_strncmp(name->data, own->data, name->len) == 0)
-        {
+        if (ngx_vidgen_text_same(&ngx_vidgen_value_names[i], name)) {
             part->index = i;
             return NGX_OK;
         }
@@ -262,11 +258,7 @@ ngx_vidgen_template_own(ngx_str_t *name, ngx_vidgen_part_t *part)
     for (i = 0; i < sizeof(ngx_vidgen_value_paths)
                     / sizeof(ngx_vidgen_value_paths[0]); i++)
     {
-        if (name->len == ngx_vidgen_value_paths[i].name.len
-            && ngx_strncmp(name->data, ngx_vidgen_value_paths[i].name.data,
-                           name->len)
-               == 0)
-        {
+        if (ngx_vidgen_text_same(&ngx_vidgen_value_paths[i].name, name)) {
             part->index = ngx_vidgen_value_paths[i].value;
             part->slashes = 1;
             return NGX_OK;

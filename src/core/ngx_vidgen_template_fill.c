@@ -1,9 +1,9 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include "base/ngx_vidgen_text.h"
 #include "core/ngx_vidgen_template.h"
 #include "core/ngx_vidgen_template_part.h"
 #include "core/ngx_vidgen_url.h"
-#include "base/ngx_vidgen_text.h"
 
 
 static ngx_int_t ngx_vidgen_template_value(ngx_vidgen_part_t *part,
@@ -71,9 +71,7 @@ ngx_vidgen_template_find_kept(ngx_array_t *kept, ngx_str_t *name,
     pair = kept->elts;
 
     for (i = 0; i < kept->nelts; i++) {
-        if (pair[i].name.len == name->len
-            && ngx_strncmp(pair[i].name.data, name->data, name->len) == 0)
-        {
+        if (ngx_vidgen_text_same(&pair[i].name, name)) {
             *value = pair[i].value;
         }
     }

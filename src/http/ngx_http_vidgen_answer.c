@@ -1,6 +1,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include "base/ngx_vidgen_text.h"
 #include "http/ngx_http_vidgen_answer.h"
 #include "shm/ngx_vidgen_metric.h"
 
@@ -196,10 +197,7 @@ ngx_http_vidgen_answer_begin(ngx_http_vidgen_operation_t *op,
          refusal->outcome.len;
          refusal++)
     {
-        if (refusal->outcome.len == row->outcome.len
-            && ngx_memcmp(refusal->outcome.data, row->outcome.data,
-                          row->outcome.len) == 0)
-        {
+        if (ngx_vidgen_text_same(&refusal->outcome, &row->outcome)) {
             break;
         }
     }

@@ -17,20 +17,9 @@ static ngx_http_output_body_filter_pt  ngx_http_vidgen_attempt_next_filter;
 ngx_int_t
 ngx_http_vidgen_attempt_filter_init(ngx_conf_t *cf)
 {
-    ngx_uint_t                    i;
-    ngx_http_vidgen_location_t   *location;
-    ngx_http_vidgen_main_conf_t  *mcf;
-
-    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vidgen_module);
-    location = mcf->locations.elts;
-
-    for (i = 0; i < mcf->locations.nelts; i++) {
-
-        if (location[i].conf->role == NGX_HTTP_VIDGEN_GENERATE) {
-            ngx_http_vidgen_attempt_next_filter = ngx_http_top_body_filter;
-            ngx_http_top_body_filter = ngx_http_vidgen_attempt_filter;
-            break;
-        }
+    if (ngx_http_vidgen_conf_has_role(cf, NGX_HTTP_VIDGEN_GENERATE)) {
+        ngx_http_vidgen_attempt_next_filter = ngx_http_top_body_filter;
+        ngx_http_top_body_filter = ngx_http_vidgen_attempt_filter;
     }
 
     return NGX_OK;

@@ -1,6 +1,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include "base/ngx_vidgen_text.h"
 #include "http/ngx_http_vidgen_attempt_message.h"
 
 
@@ -148,9 +149,7 @@ ngx_http_vidgen_attempt_has(ngx_array_t *headers, ngx_str_t *name)
     pair = headers->elts;
 
     for (i = 0; i < headers->nelts; i++) {
-        if (pair[i].name.len == name->len
-            && ngx_strncasecmp(pair[i].name.data, name->data, name->len) == 0)
-        {
+        if (ngx_vidgen_text_same_name(&pair[i].name, name)) {
             return 1;
         }
     }

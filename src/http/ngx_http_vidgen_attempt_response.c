@@ -2,6 +2,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "http/ngx_http_vidgen_attempt_response.h"
+#include "http/ngx_http_vidgen_request.h"
 
 
 static ngx_vidgen_transport_e ngx_http_vidgen_attempt_transport(
@@ -169,33 +170,26 @@ static time_t
 ngx_http_vidgen_attempt_retry_after(ngx_http_upstream_t *u)
 {
     time_t            when;
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
+    ngx_str_t        *value;
+    ngx_uint_t        n;
+    ngx_list_t       *headers;
     ngx_table_elt_t  *header;
 
     static ngx_str_t  name = ngx_string("retry-after");
 
-    for (part = &u->headers_in.headers.part; part; part = part->next) {
-        header = part->elts;
+    headers = &u->headers_in.headers;
 
-        for (i = 0; i < part->nelts; i++) {
-            if (header[i].key.len != name.len
-                || ngx_strncasecmp(header[i].key.data, name.data, name.len)
-                   != 0)
-            {
-                continue;
-            }
+    for (n = 0; (header = ngx_http_vidgen_header(headers, &name, n)); n++) {
+        value = &header->value;
 
-            when = ngx_atotm(header[i].value.data, header[i].value.len);
-            if (when != (time_t) NGX_ERROR) {
-                return ngx_max(when, 1);
-            }
+        when = ngx_atotm(value->data, value->len);
+        if (when != (time_t) NGX_ERROR) {
+            return ngx_max(when, 1);
+        }
 
-            when = ngx_parse_http_time(header[i].value.data,
-                                       header[i].value.len);
-            if (when != (time_t) NGX_ERROR) {
-                return ngx_max(when - ngx_time(), 1);
-            }
+        when = ngx_parse_http_time(value->data, value->len);
+        if (when != (time_t) NGX_ERROR) {
+            return ngx_max(when - ngx_time(), 1);
         }
     }
 

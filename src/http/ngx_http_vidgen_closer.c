@@ -1,6 +1,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include "base/ngx_vidgen_text.h"
 #include "http/ngx_http_vidgen_answer.h"
 #include "http/ngx_http_vidgen_closer.h"
 #include "http/ngx_http_vidgen_replay.h"
@@ -349,10 +350,8 @@ ngx_http_vidgen_closer_abandon(ngx_http_vidgen_operation_t *op,
                                          op->attempt.response.http_status);
     (void) ngx_http_vidgen_closer_number(pool, &params->answer_status,
                                          ngx_http_vidgen_error_status(error));
-    (void) ngx_http_vidgen_task_copy(pool, &params->reason,
-                                     &op->verdict.reason);
-    (void) ngx_http_vidgen_task_copy(pool, &params->error,
-                                     &op->verdict.message);
+    (void) ngx_vidgen_store_copy(pool, &params->reason, &op->verdict.reason);
+    (void) ngx_vidgen_store_copy(pool, &params->error, &op->verdict.message);
 
     if (error == NGX_HTTP_VIDGEN_PROVIDER_REFUSED) {
         params->answer_error = params->error;
@@ -400,5 +399,5 @@ ngx_http_vidgen_closer_number(ngx_pool_t *pool, ngx_str_t *text, ngx_uint_t n)
 {
     ngx_str_null(text);
 
-    return n ? ngx_http_vidgen_task_number(pool, text, n) : NGX_OK;
+    return n ? ngx_vidgen_text_number(pool, text, n) : NGX_OK;
 }

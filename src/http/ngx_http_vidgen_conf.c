@@ -4,10 +4,22 @@
 #include "core/ngx_vidgen_route.h"
 #include "core/ngx_vidgen_secret.h"
 #include "http/ngx_http_vidgen_conf.h"
+#include "http/ngx_http_vidgen_conf_knob.h"
 
 
 static char *ngx_http_vidgen_conf_database_knob(ngx_conf_t *cf,
     ngx_http_vidgen_main_conf_t *mcf, ngx_uint_t i);
+
+
+static ngx_http_vidgen_knob_t  ngx_http_vidgen_database_knobs[] = {
+    { "connections=", NGX_HTTP_VIDGEN_NUMBER,
+      offsetof(ngx_vidgen_pg_conf_t, connections), 1, 64 },
+    { "queue=", NGX_HTTP_VIDGEN_NUMBER,
+      offsetof(ngx_vidgen_pg_conf_t, queue), 1, 0 },
+    { "timeout=", NGX_HTTP_VIDGEN_TIME,
+      offsetof(ngx_vidgen_pg_conf_t, timeout), 100, 0 },
+    { NULL, 0, 0, 0, 0 }
+};
 
 
 void *
@@ -261,41 +273,15 @@ static char *
 ngx_http_vidgen_conf_database_knob(ngx_conf_t *cf,
     ngx_http_vidgen_main_conf_t *mcf, ngx_uint_t i)
 {
-    ngx_int_t              n;
-    ngx_str_t             *knob, value;
-    ngx_vidgen_pg_conf_t  *database;
+    char       *rv;
+    ngx_str_t  *knob, value;
 
-    database = mcf->database;
     knob = (ngx_str_t *) cf->args->elts + i;
 
-    if (ngx_http_vidgen_conf_knob(knob, "connections=", &value)) {
-        n = ngx_atoi(value.data, value.len);
-        if (n < 1 || n > 64) {
-            return ngx_http_vidgen_conf_invalid(cf, knob);
-        }
-
-        database->connections = n;
-        return NGX_CONF_OK;
-    }
-
-    if (ngx_http_vidgen_conf_knob(knob, "queue=", &value)) {
-        n = ngx_atoi(value.data, value.len);
-        if (n < 1) {
-            return ngx_http_vidgen_conf_invalid(cf, knob);
-        }
-
-        database->queue = n;
-        return NGX_CONF_OK;
-    }
-
-    if (ngx_http_vidgen_conf_knob(knob, "timeout=", &value)) {
-        n = ngx_parse_time(&value, 0);
-        if (n < 100) {
-            return ngx_http_vidgen_conf_invalid(cf, knob);
-        }
-
-        database->timeout = n;
-        return NGX_CONF_OK;
+    if (ngx_http_vidgen_conf_set_knob(cf, knob, ngx_http_vidgen_database_knobs,
+                                      mcf->database, &rv))
+    {
+        return rv;
     }
 
     if (ngx_http_vidgen_conf_knob(knob, "notify=", &value)) {
@@ -408,31 +394,4 @@ ngx_http_vidgen_conf_secrets(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     return NGX_CONF_OK;
-}
-
-
-ngx_uint_t
-ngx_http_vidgen_conf_knob(ngx_str_t *knob, char *name, ngx_str_t *value)
-{
-    size_t  len;
-
-    len = ngx_strlen(name);
-
-    if (knob->len < len || ngx_strncmp(knob->data, name, len) != 0) {
-        return 0;
-    }
-
-    value->data = knob->data + len;
-    value->len = knob->len - len;
-
-    return 1;
-}
-
-
-char *
-ngx_http_vidgen_conf_invalid(ngx_conf_t *cf, ngx_str_t *knob)
-{
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid parameter \"%V\"", knob);
-
-    return NGX_CONF_ERROR;
 }

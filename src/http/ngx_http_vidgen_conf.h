@@ -85,6 +85,10 @@ void *ngx_http_vidgen_create_loc_conf(ngx_conf_t *cf);
 char *ngx_http_vidgen_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
 
+/* 1: there is a location of that role; at the end of the configuration */
+ngx_uint_t ngx_http_vidgen_conf_has_role(ngx_conf_t *cf,
+    ngx_http_vidgen_role_e role);
+
 /* postconfiguration: what can only be checked when all has been read */
 ngx_int_t ngx_http_vidgen_check_conf(ngx_conf_t *cf);
 
@@ -125,13 +129,6 @@ char *ngx_http_vidgen_conf_state_path(ngx_conf_t *cf, ngx_command_t *cmd,
 void ngx_http_vidgen_init_monitor(ngx_http_vidgen_main_conf_t *mcf);
 ngx_int_t ngx_http_vidgen_check_monitor(ngx_conf_t *cf,
     ngx_http_vidgen_main_conf_t *mcf);
-
-/* 1: the knob begins with name, and value is what follows */
-ngx_uint_t ngx_http_vidgen_conf_knob(ngx_str_t *knob, char *name,
-    ngx_str_t *value);
-
-/* Logs that a parameter is invalid; returns NGX_CONF_ERROR. */
-char *ngx_http_vidgen_conf_invalid(ngx_conf_t *cf, ngx_str_t *knob);
 
 
 #endif /* _NGX_HTTP_VIDGEN_CONF_H_INCLUDED_ */

@@ -232,6 +232,20 @@ ngx_http_vidgen_conf_pointer(ngx_conf_t *cf, ngx_str_t *text,
 
 
 char *
+ngx_http_vidgen_conf_add_pointer(ngx_conf_t *cf, ngx_array_t *pointers,
+    ngx_str_t *text)
+{
+    ngx_vidgen_pointer_t  *pointer;
+
+    pointer = ngx_http_vidgen_conf_push(cf, pointers,
+                                        sizeof(ngx_vidgen_pointer_t));
+
+    return pointer ? ngx_http_vidgen_conf_pointer(cf, text, pointer)
+                   : NGX_CONF_ERROR;
+}
+
+
+char *
 ngx_http_vidgen_conf_code(ngx_conf_t *cf, ngx_str_t *text, ngx_uint_t *code)
 {
     ngx_int_t  n;
@@ -255,4 +269,16 @@ ngx_http_vidgen_conf_code(ngx_conf_t *cf, ngx_str_t *text, ngx_uint_t *code)
     *code = n;
 
     return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_vidgen_conf_add_code(ngx_conf_t *cf, ngx_array_t *codes,
+    ngx_str_t *text)
+{
+    ngx_uint_t  *code;
+
+    code = ngx_http_vidgen_conf_push(cf, codes, sizeof(ngx_uint_t));
+
+    return code ? ngx_http_vidgen_conf_code(cf, text, code) : NGX_CONF_ERROR;
 }

@@ -67,13 +67,17 @@ char *ngx_http_vidgen_conf_template(ngx_conf_t *cf, ngx_str_t *text,
     ngx_vidgen_template_mode_e mode, ngx_uint_t public,
     ngx_vidgen_template_t *template);
 
-/* Compiles a JSON Pointer. */
+/* Compiles a JSON Pointer; or adds it to an array of them. */
 char *ngx_http_vidgen_conf_pointer(ngx_conf_t *cf, ngx_str_t *text,
     ngx_vidgen_pointer_t *pointer);
+char *ngx_http_vidgen_conf_add_pointer(ngx_conf_t *cf, ngx_array_t *pointers,
+    ngx_str_t *text);
 
-/* A status code or its class, as 404 or 4xx. */
+/* A status code or its class, as 404 or 4xx; or adds it to an array. */
 char *ngx_http_vidgen_conf_code(ngx_conf_t *cf, ngx_str_t *text,
     ngx_uint_t *code);
+char *ngx_http_vidgen_conf_add_code(ngx_conf_t *cf, ngx_array_t *codes,
+    ngx_str_t *text);
 
 /* Checks at the end of a part and of the block; logged. */
 char *ngx_http_vidgen_conf_finish_part(ngx_conf_t *cf,

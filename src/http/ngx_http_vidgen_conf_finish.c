@@ -1,6 +1,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include "base/ngx_vidgen_text.h"
 #include "http/ngx_http_vidgen_conf_block.h"
 
 
@@ -395,9 +396,7 @@ ngx_http_vidgen_conf_keeps(ngx_array_t *keeps, ngx_str_t *name)
     keep = keeps->elts;
 
     for (i = 0; i < keeps->nelts; i++) {
-        if (keep[i].name.len == name->len
-            && ngx_strncmp(keep[i].name.data, name->data, name->len) == 0)
-        {
+        if (ngx_vidgen_text_same(&keep[i].name, name)) {
             return 1;
         }
     }
@@ -411,7 +410,14 @@ ngx_http_vidgen_conf_keeps(ngx_array_t *keeps, ngx_str_t *name)
 static char *
 ngx_http_vidgen_conf_origins(ngx_conf_t *cf, ngx_vidgen_provider_t *provider)
 {
-    ngx_str_t  *origin;
+    ngx_str_t             *origin;
+    ngx_uint_t             i;
+    ngx_vidgen_request_t  *requests[4];
+
+    requests[0] = provider->submit ? &provider->submit->request : NULL;
+    requests[1] = provider->poll ? &provider->poll->request : NULL;
+    requests[2] = provider->poll ? provider->poll->then : NULL;
+    requests[3] = provider->probe ? &provider->probe->request : NULL;
 
     if (provider->base.len) {
         origin = ngx_http_vidgen_conf_push(cf, &provider->origins,
@@ -423,24 +429,13 @@ ngx_http_vidgen_conf_origins(ngx_conf_t *cf, ngx_vidgen_provider_t *provider)
         *origin = provider->base;
     }
 
-    if ((provider->submit
-         && ngx_http_vidgen_conf_origin(cf, provider,
-                                        &provider->submit->request)
-            != NGX_CONF_OK)
-        || (provider->poll
-            && ngx_http_vidgen_conf_origin(cf, provider,
-                                           &provider->poll->request)
+    for (i = 0; i < 4; i++) {
+        if (requests[i]
+            && ngx_http_vidgen_conf_origin(cf, provider, requests[i])
                != NGX_CONF_OK)
-        || (provider->poll && provider->poll->then
-            && ngx_http_vidgen_conf_origin(cf, provider,
-                                           provider->poll->then)
-               != NGX_CONF_OK)
-        || (provider->probe
-            && ngx_http_vidgen_conf_origin(cf, provider,
-                                           &provider->probe->request)
-               != NGX_CONF_OK))
-    {
-        return NGX_CONF_ERROR;
+        {
+            return NGX_CONF_ERROR;
+        }
     }
 
     return NGX_CONF_OK;

@@ -2,6 +2,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "http/ngx_http_vidgen_conf.h"
+#include "http/ngx_http_vidgen_conf_knob.h"
 #include "http/ngx_http_vidgen_generate.h"
 #include "http/ngx_http_vidgen_health.h"
 #include "http/ngx_http_vidgen_job.h"
@@ -13,6 +14,17 @@ static char *ngx_http_vidgen_conf_webhook_provider(ngx_conf_t *cf,
 static char *ngx_http_vidgen_conf_role(ngx_conf_t *cf,
     ngx_http_vidgen_loc_conf_t *lcf, ngx_http_vidgen_role_e role,
     ngx_http_handler_pt handler, ngx_http_vidgen_location_t **location);
+
+
+static ngx_http_vidgen_knob_t  ngx_http_vidgen_retry_knobs[] = {
+    { "attempts=", NGX_HTTP_VIDGEN_NUMBER,
+      offsetof(ngx_http_vidgen_loc_conf_t, retry_attempts), 1, 100 },
+    { "backoff=", NGX_HTTP_VIDGEN_TIME,
+      offsetof(ngx_http_vidgen_loc_conf_t, retry_backoff), 1, 0 },
+    { "max=", NGX_HTTP_VIDGEN_TIME,
+      offsetof(ngx_http_vidgen_loc_conf_t, retry_max), 1, 0 },
+    { NULL, 0, 0, 0, 0 }
+};
 
 
 /* vidgen_generate [provider ...] */
@@ -227,8 +239,8 @@ ngx_http_vidgen_conf_retry(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_vidgen_loc_conf_t *lcf = conf;
 
-    ngx_int_t    n;
-    ngx_str_t    text, *value;
+    char        *rv;
+    ngx_str_t   *value;
     ngx_uint_t   i;
 
     if (lcf->retry_attempts != NGX_CONF_UNSET_UINT
@@ -241,38 +253,16 @@ ngx_http_vidgen_conf_retry(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     value = cf->args->elts;
 
     for (i = 1; i < cf->args->nelts; i++) {
-
-        if (ngx_http_vidgen_conf_knob(&value[i], "attempts=", &text)) {
-            n = ngx_atoi(text.data, text.len);
-            if (n < 1 || n > 100) {
-                return ngx_http_vidgen_conf_invalid(cf, &value[i]);
-            }
-
-            lcf->retry_attempts = n;
-            continue;
+        if (!ngx_http_vidgen_conf_set_knob(cf, &value[i],
+                                           ngx_http_vidgen_retry_knobs, lcf,
+                                           &rv))
+        {
+            rv = ngx_http_vidgen_conf_invalid(cf, &value[i]);
         }
 
-        if (ngx_http_vidgen_conf_knob(&value[i], "backoff=", &text)) {
-            n = ngx_parse_time(&text, 0);
-            if (n < 1) {
-                return ngx_http_vidgen_conf_invalid(cf, &value[i]);
-            }
-
-            lcf->retry_backoff = n;
-            continue;
+        if (rv != NGX_CONF_OK) {
+            return rv;
         }
-
-        if (ngx_http_vidgen_conf_knob(&value[i], "max=", &text)) {
-            n = ngx_parse_time(&text, 0);
-            if (n < 1) {
-                return ngx_http_vidgen_conf_invalid(cf, &value[i]);
-            }
-
-            lcf->retry_max = n;
-            continue;
-        }
-
-        return ngx_http_vidgen_conf_invalid(cf, &value[i]);
     }
 
     return NGX_CONF_OK;
@@ -326,4 +316,24 @@ ngx_http_vidgen_conf_role(ngx_conf_t *cf, ngx_http_vidgen_loc_conf_t *lcf,
     }
 
     return NGX_CONF_OK;
+}
+
+
+ngx_uint_t
+ngx_http_vidgen_conf_has_role(ngx_conf_t *cf, ngx_http_vidgen_role_e role)
+{
+    ngx_uint_t                    i;
+    ngx_http_vidgen_location_t   *location;
+    ngx_http_vidgen_main_conf_t  *mcf;
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vidgen_module);
+    location = mcf->locations.elts;
+
+    for (i = 0; i < mcf->locations.nelts; i++) {
+        if (location[i].conf->role == role) {
+            return 1;
+        }
+    }
+
+    return 0;
 }

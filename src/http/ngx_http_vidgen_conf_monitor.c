@@ -1,60 +1,41 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
-#include "core/ngx_vidgen_secret.h"
-#include "core/ngx_vidgen_url.h"
 #include "http/ngx_http_vidgen_conf.h"
+#include "http/ngx_http_vidgen_conf_knob.h"
 #include "http/ngx_http_vidgen_conf_pass.h"
 
 
 #define NGX_HTTP_VIDGEN_TELEGRAM  "https://api.telegram.org"
 
-/* kinds of knobs: what is read, and the least that it may be */
-#define NGX_HTTP_VIDGEN_NUMBER    0          /* 1 to 1000 */
-#define NGX_HTTP_VIDGEN_TIME      1          /* at least 100 ms */
-#define NGX_HTTP_VIDGEN_TIME_OFF  2          /* the same, or 0 */
-#define NGX_HTTP_VIDGEN_SECRET    3
-#define NGX_HTTP_VIDGEN_URL       4
 
-
-typedef struct {
-    char                      *name;
-    ngx_uint_t                 kind;
-    size_t                     offset;
-} ngx_http_vidgen_knob_t;
-
-
-static char *ngx_http_vidgen_conf_set_knob(ngx_conf_t *cf, ngx_str_t *text,
+static char *ngx_http_vidgen_monitor_set(ngx_conf_t *cf, ngx_str_t *text,
     ngx_http_vidgen_knob_t *knobs, void *conf);
-static char *ngx_http_vidgen_conf_set_value(ngx_conf_t *cf, ngx_str_t *text,
-    ngx_http_vidgen_knob_t *knob, ngx_str_t *value, void *conf);
-static char *ngx_http_vidgen_conf_set_secret(ngx_conf_t *cf,
-    ngx_str_t *value, ngx_str_t *secret);
 static ngx_int_t ngx_http_vidgen_default_path(ngx_conf_t *cf,
     ngx_vidgen_monitor_conf_t *conf);
 
 
-#define ngx_http_vidgen_monitor_knob(name, kind, field)                       \
+#define ngx_http_vidgen_monitor_knob(name, kind, field, min, max)             \
     { name "=", NGX_HTTP_VIDGEN_##kind,                                       \
-      offsetof(ngx_vidgen_monitor_conf_t, field) }
+      offsetof(ngx_vidgen_monitor_conf_t, field), min, max }
 
 static ngx_http_vidgen_knob_t  ngx_http_vidgen_monitor_knobs[] = {
-    ngx_http_vidgen_monitor_knob("interval", TIME, rule.interval),
-    ngx_http_vidgen_monitor_knob("timeout", TIME, timeout),
-    ngx_http_vidgen_monitor_knob("fails", NUMBER, rule.fails),
-    ngx_http_vidgen_monitor_knob("passes", NUMBER, rule.passes),
-    ngx_http_vidgen_monitor_knob("slow", TIME_OFF, rule.slow),
-    ngx_http_vidgen_monitor_knob("poll", TIME, poll),
-    ngx_http_vidgen_monitor_knob("overdue", TIME, overdue),
-    ngx_http_vidgen_monitor_knob("unknown", TIME, unknown),
-    ngx_http_vidgen_monitor_knob("expire", TIME, expire),
-    { NULL, 0, 0 }
+    ngx_http_vidgen_monitor_knob("interval", TIME, rule.interval, 100, 0),
+    ngx_http_vidgen_monitor_knob("timeout", TIME, timeout, 100, 0),
+    ngx_http_vidgen_monitor_knob("fails", NUMBER, rule.fails, 1, 1000),
+    ngx_http_vidgen_monitor_knob("passes", NUMBER, rule.passes, 1, 1000),
+    ngx_http_vidgen_monitor_knob("slow", TIME_OFF, rule.slow, 100, 0),
+    ngx_http_vidgen_monitor_knob("poll", TIME, poll, 100, 0),
+    ngx_http_vidgen_monitor_knob("overdue", TIME, overdue, 100, 0),
+    ngx_http_vidgen_monitor_knob("unknown", TIME, unknown, 100, 0),
+    ngx_http_vidgen_monitor_knob("expire", TIME, expire, 100, 0),
+    { NULL, 0, 0, 0, 0 }
 };
 
 
 #define ngx_http_vidgen_alert_knob(name, kind, field)                         \
     { name "=", NGX_HTTP_VIDGEN_##kind,                                       \
-      offsetof(ngx_vidgen_alert_conf_t, field) }
+      offsetof(ngx_vidgen_alert_conf_t, field), 100, 0 }
 
 static ngx_http_vidgen_knob_t  ngx_http_vidgen_alert_knobs[] = {
     ngx_http_vidgen_alert_knob("token", SECRET, token),
@@ -62,7 +43,7 @@ static ngx_http_vidgen_knob_t  ngx_http_vidgen_alert_knobs[] = {
     ngx_http_vidgen_alert_knob("url", URL, url),
     ngx_http_vidgen_alert_knob("every", TIME_OFF, every),
     ngx_http_vidgen_alert_knob("repeat", TIME_OFF, repeat),
-    { NULL, 0, 0 }
+    { NULL, 0, 0, 0, 0 }
 };
 
 
@@ -135,9 +116,9 @@ ngx_http_vidgen_conf_monitor(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     mcf->monitor.enabled = 1;
 
     for (i = 1; i < cf->args->nelts; i++) {
-        rv = ngx_http_vidgen_conf_set_knob(cf, &value[i],
-                                           ngx_http_vidgen_monitor_knobs,
-                                           &mcf->monitor);
+        rv = ngx_http_vidgen_monitor_set(cf, &value[i],
+                                         ngx_http_vidgen_monitor_knobs,
+                                         &mcf->monitor);
         if (rv != NGX_CONF_OK) {
             return rv;
         }
@@ -179,8 +160,8 @@ ngx_http_vidgen_conf_alert(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     alert->every = 15 * 60 * 1000;
 
     for (i = 2; i < cf->args->nelts; i++) {
-        rv = ngx_http_vidgen_conf_set_knob(cf, &value[i],
-                                           ngx_http_vidgen_alert_knobs, alert);
+        rv = ngx_http_vidgen_monitor_set(cf, &value[i],
+                                         ngx_http_vidgen_alert_knobs, alert);
         if (rv != NGX_CONF_OK) {
             return rv;
         }
@@ -195,110 +176,19 @@ ngx_http_vidgen_conf_alert(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 static char *
-ngx_http_vidgen_conf_set_knob(ngx_conf_t *cf, ngx_str_t *text,
+ngx_http_vidgen_monitor_set(ngx_conf_t *cf, ngx_str_t *text,
     ngx_http_vidgen_knob_t *knobs, void *conf)
 {
-    ngx_str_t                value;
-    ngx_http_vidgen_knob_t  *knob;
+    char       *rv;
+    ngx_str_t   name;
 
-    for (knob = knobs; knob->name; knob++) {
-
-        if (ngx_http_vidgen_conf_knob(text, knob->name, &value)) {
-            return ngx_http_vidgen_conf_set_value(cf, text, knob, &value,
-                                                  conf);
-        }
+    if (ngx_http_vidgen_conf_set_knob(cf, text, knobs, conf, &rv)) {
+        return rv;
     }
 
-    /* not the value: it may be a secret in the wrong place */
+    name = ngx_http_vidgen_conf_knob_name(text);
 
-    value.data = text->data;
-    value.len = 0;
-
-    while (value.len < text->len && value.data[value.len] != '=') {
-        value.len++;
-    }
-
-    return ngx_http_vidgen_conf_invalid(cf, &value);
-}
-
-
-static char *
-ngx_http_vidgen_conf_set_value(ngx_conf_t *cf, ngx_str_t *text,
-    ngx_http_vidgen_knob_t *knob, ngx_str_t *value, void *conf)
-{
-    void       *field;
-    ngx_int_t   n;
-
-    field = (u_char *) conf + knob->offset;
-
-    if (knob->kind == NGX_HTTP_VIDGEN_SECRET) {
-        return ngx_http_vidgen_conf_set_secret(cf, value, field);
-    }
-
-    if (knob->kind == NGX_HTTP_VIDGEN_URL) {
-
-        while (value->len && value->data[value->len - 1] == '/') {
-            value->len--;
-        }
-
-        if (ngx_vidgen_url_origin(value) == 0
-            || !ngx_vidgen_url_is_clean(value))
-        {
-            return "must have in \"url=\" one that begins with \"https://\""
-                   " or \"http://\"";
-        }
-
-        *(ngx_str_t *) field = *value;
-
-        return NGX_CONF_OK;
-    }
-
-    if (knob->kind == NGX_HTTP_VIDGEN_NUMBER) {
-        n = ngx_atoi(value->data, value->len);
-
-        if (n < 1 || n > 1000) {
-            return ngx_http_vidgen_conf_invalid(cf, text);
-        }
-
-        *(ngx_uint_t *) field = n;
-
-        return NGX_CONF_OK;
-    }
-
-    n = ngx_parse_time(value, 0);
-
-    if (n < 100 && !(knob->kind == NGX_HTTP_VIDGEN_TIME_OFF && n == 0)) {
-        return ngx_http_vidgen_conf_invalid(cf, text);
-    }
-
-    *(ngx_msec_t *) field = n;
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_vidgen_conf_set_secret(ngx_conf_t *cf, ngx_str_t *value,
-    ngx_str_t *secret)
-{
-    ngx_int_t  rc;
-
-    rc = ngx_vidgen_secret_read(cf, value, secret);
-
-    if (rc == NGX_DECLINED) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%V\" is not set or empty",
-                           value);
-    }
-
-    if (rc != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    /* both end up in a URL or in JSON */
-
-    return ngx_vidgen_url_is_clean(secret)
-           ? NGX_CONF_OK : "has a \"token=\" or \"chat=\" with characters that"
-                           " neither has";
+    return ngx_http_vidgen_conf_invalid(cf, &name);
 }
 
 

@@ -1,14 +1,16 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include "base/ngx_vidgen_text.h"
 #include "core/ngx_vidgen_url.h"
 #include "http/ngx_http_vidgen_conf_pass.h"
 
 
+static ngx_http_core_loc_conf_t *ngx_http_vidgen_pass_location(
+    ngx_http_vidgen_location_t *location);
 static ngx_http_core_loc_conf_t *ngx_http_vidgen_pass_find(
     ngx_http_location_tree_node_t *node, ngx_str_t *name);
-static ngx_http_upstream_conf_t *ngx_http_vidgen_pass_proxy(ngx_conf_t *cf,
-    ngx_http_core_loc_conf_t *clcf);
+static ngx_module_t *ngx_http_vidgen_pass_module(ngx_conf_t *cf);
 static ngx_int_t ngx_http_vidgen_pass_unsafe(ngx_conf_t *cf,
     ngx_http_core_loc_conf_t *pass, ngx_str_t *name);
 static ngx_int_t ngx_http_vidgen_pass_host(ngx_conf_t *cf,
@@ -26,16 +28,10 @@ ngx_http_vidgen_check_pass(ngx_conf_t *cf,
     ngx_str_t                  *name;
     ngx_uint_t                  i;
     ngx_vidgen_provider_t     **provider;
-    ngx_http_core_srv_conf_t   *cscf;
-    ngx_http_core_loc_conf_t   *root, *pass;
+    ngx_http_core_loc_conf_t   *pass;
 
-    /* the locations of the server, whatever block the directive is in */
-
-    cscf = location->ctx->srv_conf[ngx_http_core_module.ctx_index];
-    root = cscf->ctx->loc_conf[ngx_http_core_module.ctx_index];
     name = &location->conf->pass;
-
-    pass = ngx_http_vidgen_pass_find(root->static_locations, name);
+    pass = ngx_http_vidgen_pass_location(location);
 
     if (pass == NULL || pass->handler == NULL || !pass->internal) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -62,6 +58,21 @@ ngx_http_vidgen_check_pass(ngx_conf_t *cf,
 }
 
 
+/* among those of the server, whatever block the directive is in */
+static ngx_http_core_loc_conf_t *
+ngx_http_vidgen_pass_location(ngx_http_vidgen_location_t *location)
+{
+    ngx_http_core_srv_conf_t  *cscf;
+    ngx_http_core_loc_conf_t  *root;
+
+    cscf = location->ctx->srv_conf[ngx_http_core_module.ctx_index];
+    root = cscf->ctx->loc_conf[ngx_http_core_module.ctx_index];
+
+    return ngx_http_vidgen_pass_find(root->static_locations,
+                                     &location->conf->pass);
+}
+
+
 static ngx_http_core_loc_conf_t *
 ngx_http_vidgen_pass_find(ngx_http_location_tree_node_t *node, ngx_str_t *name)
 {
@@ -73,9 +84,7 @@ ngx_http_vidgen_pass_find(ngx_http_location_tree_node_t *node, ngx_str_t *name)
 
     clcf = node->exact ? node->exact : node->inclusive;
 
-    if (clcf->name.len == name->len
-        && ngx_memcmp(clcf->name.data, name->data, name->len) == 0)
-    {
+    if (ngx_vidgen_text_same(&clcf->name, name)) {
         return clcf;
     }
 
@@ -98,9 +107,11 @@ ngx_http_vidgen_pass_unsafe(ngx_conf_t *cf, ngx_http_core_loc_conf_t *pass,
     ngx_str_t *name)
 {
     char                      *why;
+    ngx_module_t              *proxy;
     ngx_http_upstream_conf_t  *upstream;
 
-    upstream = ngx_http_vidgen_pass_proxy(cf, pass);
+    proxy = ngx_http_vidgen_pass_module(cf);
+    upstream = proxy ? pass->loc_conf[proxy->ctx_index] : NULL;
 
     if (upstream == NULL) {
         why = "there is no \"proxy_pass\"";
@@ -144,8 +155,8 @@ ngx_http_vidgen_pass_unsafe(ngx_conf_t *cf, ngx_http_core_loc_conf_t *pass,
  * with an ngx_http_upstream_conf_t, which names an upstream unless proxy_pass
  * has variables.
  */
-static ngx_http_upstream_conf_t *
-ngx_http_vidgen_pass_proxy(ngx_conf_t *cf, ngx_http_core_loc_conf_t *clcf)
+static ngx_module_t *
+ngx_http_vidgen_pass_module(ngx_conf_t *cf)
 {
     ngx_uint_t     i;
     ngx_module_t  *module;
@@ -154,7 +165,7 @@ ngx_http_vidgen_pass_proxy(ngx_conf_t *cf, ngx_http_core_loc_conf_t *clcf)
         module = cf->cycle->modules[i];
 
         if (ngx_strcmp(module->name, "ngx_http_proxy_module") == 0) {
-            return clcf->loc_conf[module->ctx_index];
+            return module;
         }
     }
 
@@ -257,8 +268,7 @@ ngx_http_vidgen_pass_upstream(ngx_conf_t *cf, ngx_str_t *host)
 
     for (i = 0; i < umcf->upstreams.nelts; i++) {
         if ((uscf[i]->flags & NGX_HTTP_UPSTREAM_CREATE)
-            && uscf[i]->host.len == host->len
-            && ngx_strncasecmp(uscf[i]->host.data, host->data, host->len) == 0)
+            && ngx_vidgen_text_same_name(&uscf[i]->host, host))
         {
             return 1;
         }
@@ -273,40 +283,29 @@ void
 ngx_http_vidgen_pass_certificate(ngx_conf_t *cf,
     ngx_http_vidgen_location_t *location, ngx_str_t *file)
 {
-    u_char                     *conf;
-    ngx_uint_t                  i;
-    ngx_command_t              *cmd;
-    ngx_http_core_srv_conf_t   *cscf;
-    ngx_http_core_loc_conf_t   *root, *pass;
+    u_char                    *conf;
+    ngx_module_t              *proxy;
+    ngx_command_t             *cmd;
+    ngx_http_core_loc_conf_t  *pass;
 
     ngx_str_null(file);
 
-    cscf = location->ctx->srv_conf[ngx_http_core_module.ctx_index];
-    root = cscf->ctx->loc_conf[ngx_http_core_module.ctx_index];
-    pass = ngx_http_vidgen_pass_find(root->static_locations,
-                                     &location->conf->pass);
-    conf = pass ? (u_char *) ngx_http_vidgen_pass_proxy(cf, pass) : NULL;
+    proxy = ngx_http_vidgen_pass_module(cf);
+    pass = ngx_http_vidgen_pass_location(location);
 
-    if (conf == NULL) {
+    if (proxy == NULL || pass == NULL) {
         return;
     }
 
-    for (i = 0; cf->cycle->modules[i]; i++) {
+    conf = pass->loc_conf[proxy->ctx_index];
 
-        if (ngx_strcmp(cf->cycle->modules[i]->name, "ngx_http_proxy_module")
-            != 0)
+    for (cmd = proxy->commands; cmd->name.len; cmd++) {
+
+        if (cmd->set == ngx_conf_set_str_slot
+            && ngx_strcmp(cmd->name.data, "proxy_ssl_trusted_certificate")
+               == 0)
         {
-            continue;
-        }
-
-        for (cmd = cf->cycle->modules[i]->commands; cmd->name.len; cmd++) {
-
-            if (cmd->set == ngx_conf_set_str_slot
-                && ngx_strcmp(cmd->name.data, "proxy_ssl_trusted_certificate")
-                   == 0)
-            {
-                *file = *(ngx_str_t *) (conf + cmd->offset);
-            }
+            *file = *(ngx_str_t *) (conf + cmd->offset);
         }
     }
 }

@@ -1,10 +1,10 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include "base/ngx_vidgen_text.h"
+#include "core/ngx_vidgen_secret.h"
 #include "http/ngx_http_vidgen_conf.h"
 #include "http/ngx_http_vidgen_conf_block.h"
-#include "core/ngx_vidgen_secret.h"
-#include "base/ngx_vidgen_text.h"
 
 
 static char *ngx_http_vidgen_conf_name(ngx_conf_t *cf,

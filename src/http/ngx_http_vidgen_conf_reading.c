@@ -1,13 +1,12 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include "base/ngx_vidgen_text.h"
 #include "http/ngx_http_vidgen_conf_block.h"
 
 
 static char *ngx_http_vidgen_conf_word(ngx_conf_t *cf, ngx_str_t *text,
     u_char *equals);
-static ngx_vidgen_status_e ngx_http_vidgen_conf_status_name(u_char *data,
-    size_t len);
 
 
 char *
@@ -17,7 +16,6 @@ ngx_http_vidgen_conf_path(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_str_t                *value;
     ngx_uint_t                i;
     ngx_array_t              *pointers;
-    ngx_vidgen_pointer_t     *pointer;
     ngx_http_vidgen_block_t  *block;
 
     block = ngx_http_vidgen_conf_block(cf);
@@ -25,14 +23,7 @@ ngx_http_vidgen_conf_path(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     pointers = (ngx_array_t *) ((char *) block->reading + cmd->offset);
 
     for (i = 1; i < cf->args->nelts; i++) {
-
-        pointer = ngx_http_vidgen_conf_push(cf, pointers,
-                                            sizeof(ngx_vidgen_pointer_t));
-        if (pointer == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        rv = ngx_http_vidgen_conf_pointer(cf, &value[i], pointer);
+        rv = ngx_http_vidgen_conf_add_pointer(cf, pointers, &value[i]);
         if (rv != NGX_CONF_OK) {
             return rv;
         }
@@ -52,7 +43,6 @@ ngx_http_vidgen_conf_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_str_t                *value;
     ngx_uint_t                i;
     ngx_vidgen_status_e       status;
-    ngx_vidgen_pointer_t     *pointer;
     ngx_http_vidgen_block_t  *block;
 
     block = ngx_http_vidgen_conf_block(cf);
@@ -64,13 +54,8 @@ ngx_http_vidgen_conf_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                              '=');
 
         if (value[i].len && value[i].data[0] == '/') {
-            pointer = ngx_http_vidgen_conf_push(cf, &block->reading->status,
-                                                sizeof(ngx_vidgen_pointer_t));
-            if (pointer == NULL) {
-                return NGX_CONF_ERROR;
-            }
-
-            rv = ngx_http_vidgen_conf_pointer(cf, &value[i], pointer);
+            rv = ngx_http_vidgen_conf_add_pointer(cf, &block->reading->status,
+                                                  &value[i]);
             if (rv != NGX_CONF_OK) {
                 return rv;
             }
@@ -87,8 +72,7 @@ ngx_http_vidgen_conf_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             continue;
         }
 
-        status = ngx_http_vidgen_conf_status_name(value[i].data,
-                                                  value[i].len);
+        status = ngx_vidgen_status_find(&value[i]);
 
         if (status == NGX_VIDGEN_STATUS_NONE) {
             return ngx_http_vidgen_conf_message(cf,
@@ -115,7 +99,7 @@ static char *
 ngx_http_vidgen_conf_word(ngx_conf_t *cf, ngx_str_t *text, u_char *equals)
 {
     u_char               *last, *p;
-    ngx_str_t             name;
+    ngx_str_t             name, value;
     ngx_uint_t            i;
     ngx_array_t          *words;
     ngx_vidgen_word_t    *word;
@@ -134,7 +118,10 @@ ngx_http_vidgen_conf_word(ngx_conf_t *cf, ngx_str_t *text, u_char *equals)
     name.data = text->data;
     name.len = equals - text->data;
 
-    status = ngx_http_vidgen_conf_status_name(equals + 1, last - equals - 1);
+    value.data = equals + 1;
+    value.len = last - value.data;
+
+    status = ngx_vidgen_status_find(&value);
 
     if (name.len == 0 || status == NGX_VIDGEN_STATUS_NONE) {
         return ngx_http_vidgen_conf_message(cf,
@@ -146,9 +133,7 @@ ngx_http_vidgen_conf_word(ngx_conf_t *cf, ngx_str_t *text, u_char *equals)
     word = words->elts;
 
     for (i = 0; i < words->nelts; i++) {
-        if (word[i].word.len == name.len
-            && ngx_strncmp(word[i].word.data, name.data, name.len) == 0)
-        {
+        if (ngx_vidgen_text_same(&word[i].word, &name)) {
             return ngx_http_vidgen_conf_message(cf, "maps \"%V\" twice",
                                                 &name);
         }
@@ -163,23 +148,6 @@ ngx_http_vidgen_conf_word(ngx_conf_t *cf, ngx_str_t *text, u_char *equals)
     word->status = status;
 
     return NGX_CONF_OK;
-}
-
-
-static ngx_vidgen_status_e
-ngx_http_vidgen_conf_status_name(u_char *data, size_t len)
-{
-    ngx_uint_t  i;
-
-    for (i = NGX_VIDGEN_STATUS_QUEUED; i <= NGX_VIDGEN_STATUS_FAILED; i++) {
-        if (ngx_vidgen_status_names[i].len == len
-            && ngx_strncmp(ngx_vidgen_status_names[i].data, data, len) == 0)
-        {
-            return i;
-        }
-    }
-
-    return NGX_VIDGEN_STATUS_NONE;
 }
 
 
@@ -274,20 +242,14 @@ ngx_http_vidgen_conf_codes(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     char         *rv;
     ngx_str_t    *value;
-    ngx_uint_t    i, *code;
+    ngx_uint_t    i;
     ngx_array_t  *list;
 
     value = cf->args->elts;
     list = ngx_http_vidgen_conf_block(cf)->lists[cmd->offset];
 
     for (i = 1; i < cf->args->nelts; i++) {
-
-        code = ngx_http_vidgen_conf_push(cf, list, sizeof(ngx_uint_t));
-        if (code == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        rv = ngx_http_vidgen_conf_code(cf, &value[i], code);
+        rv = ngx_http_vidgen_conf_add_code(cf, list, &value[i]);
         if (rv != NGX_CONF_OK) {
             return rv;
         }

@@ -1,8 +1,9 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
-#include "http/ngx_http_vidgen_conf_block.h"
 #include "base/ngx_vidgen_text.h"
+#include "http/ngx_http_vidgen_conf_block.h"
+#include "http/ngx_http_vidgen_conf_knob.h"
 
 
 static ngx_uint_t ngx_http_vidgen_conf_is(ngx_str_t *text, const char *word);
@@ -310,7 +311,7 @@ ngx_http_vidgen_conf_then(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     char                     *rv;
     ngx_str_t                *value, code;
-    ngx_uint_t                i, *listed;
+    ngx_uint_t                i;
     ngx_vidgen_poll_t        *poll;
     ngx_http_vidgen_block_t  *block;
 
@@ -331,21 +332,14 @@ ngx_http_vidgen_conf_then(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     for (i = 2; i < cf->args->nelts; i++) {
 
-        if (value[i].len <= 7 || ngx_strncmp(value[i].data, "failed=", 7)) {
+        if (!ngx_http_vidgen_conf_knob(&value[i], "failed=", &code)
+            || code.len == 0)
+        {
             return ngx_http_vidgen_conf_message(cf,
                        "has an invalid parameter \"%V\"", &value[i]);
         }
 
-        listed = ngx_http_vidgen_conf_push(cf, &poll->then_failed,
-                                           sizeof(ngx_uint_t));
-        if (listed == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        code.len = value[i].len - 7;
-        code.data = value[i].data + 7;
-
-        rv = ngx_http_vidgen_conf_code(cf, &code, listed);
+        rv = ngx_http_vidgen_conf_add_code(cf, &poll->then_failed, &code);
         if (rv != NGX_CONF_OK) {
             return rv;
         }

@@ -1,8 +1,9 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
-#include "http/ngx_http_vidgen_conf_block.h"
 #include "base/ngx_vidgen_text.h"
+#include "http/ngx_http_vidgen_conf_block.h"
+#include "http/ngx_http_vidgen_conf_knob.h"
 
 
 #define NGX_HTTP_VIDGEN_TOLERANCE     300    /* seconds */
@@ -198,7 +199,6 @@ static char *
 ngx_http_vidgen_signature_knob(ngx_conf_t *cf, ngx_vidgen_scheme_t *scheme,
     ngx_str_t *text)
 {
-    size_t       len;
     ngx_str_t    value;
     ngx_uint_t   i;
     const char  *name;
@@ -206,31 +206,20 @@ ngx_http_vidgen_signature_knob(ngx_conf_t *cf, ngx_vidgen_scheme_t *scheme,
     for (i = 0; ngx_http_vidgen_signature_knobs[i].name; i++) {
 
         name = ngx_http_vidgen_signature_knobs[i].name;
-        len = ngx_strlen(name);
 
-        if (text->len < len || ngx_strncmp(text->data, name, len) != 0) {
+        if (!ngx_http_vidgen_conf_knob(text, name, &value)) {
             continue;
         }
 
-        if (text->len == len) {
+        if (value.len == 0) {
             return ngx_http_vidgen_conf_message(cf, "has an empty \"%V\"",
                                                 text);
         }
 
-        value.len = text->len - len;
-        value.data = text->data + len;
-
         return ngx_http_vidgen_signature_knobs[i].set(cf, scheme, &value);
     }
 
-    /* the value may be a secret by mistake, so it is not shown */
-
-    value.data = text->data;
-    value.len = 0;
-
-    while (value.len < text->len && value.data[value.len] != '=') {
-        value.len++;
-    }
+    value = ngx_http_vidgen_conf_knob_name(text);
 
     return ngx_http_vidgen_conf_message(cf, "has an invalid parameter \"%V\"",
                                         &value);
@@ -262,9 +251,7 @@ ngx_http_vidgen_signature_word(ngx_conf_enum_t *words, ngx_str_t *value)
     ngx_uint_t  i;
 
     for (i = 0; words[i].name.len; i++) {
-        if (words[i].name.len == value->len
-            && ngx_strncmp(words[i].name.data, value->data, value->len) == 0)
-        {
+        if (ngx_vidgen_text_same(&words[i].name, value)) {
             return words[i].value;
         }
     }

@@ -1,8 +1,8 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
-#include "http/ngx_http_vidgen_conf_block.h"
 #include "core/ngx_vidgen_secret.h"
+#include "http/ngx_http_vidgen_conf_block.h"
 
 
 static char *ngx_http_vidgen_conf_signature_missing(ngx_conf_t *cf,

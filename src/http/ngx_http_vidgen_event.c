@@ -2,15 +2,13 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "base/ngx_vidgen_id.h"
-#include "http/ngx_http_vidgen_body.h"
 #include "http/ngx_http_vidgen_conf.h"
 #include "http/ngx_http_vidgen_context.h"
 #include "http/ngx_http_vidgen_event.h"
+#include "http/ngx_http_vidgen_request.h"
 #include "shm/ngx_vidgen_relay.h"
 
 
-static ngx_int_t ngx_http_vidgen_event_argument(ngx_http_request_t *r,
-    char *name, ngx_str_t *value);
 static ngx_int_t ngx_http_vidgen_event_header(void *data, ngx_str_t *name,
     ngx_str_t *value);
 static ngx_int_t ngx_http_vidgen_event_signature(ngx_http_request_t *r,
@@ -40,7 +38,7 @@ ngx_http_vidgen_event_read(ngx_http_request_t *r,
 
     ngx_str_null(&event->attempt);
 
-    if (ngx_http_vidgen_event_argument(r, "attempt", &attempt) == NGX_OK
+    if (ngx_http_vidgen_request_argument(r, "attempt", &attempt) == NGX_OK
         && ngx_vidgen_uuid_parse(&attempt, bytes) == NGX_OK)
     {
         event->attempt.data = ngx_pnalloc(r->pool, NGX_VIDGEN_UUID_LEN);
@@ -52,7 +50,7 @@ ngx_http_vidgen_event_read(ngx_http_request_t *r,
         event->attempt.len = NGX_VIDGEN_UUID_LEN;
     }
 
-    return ngx_http_vidgen_body(r, &event->body);
+    return ngx_http_vidgen_request_body(r, &event->body);
 }
 
 
@@ -81,7 +79,7 @@ ngx_http_vidgen_event_provider(ngx_http_request_t *r)
         return ngx_vidgen_provider_find(&mcf->providers, &name);
     }
 
-    if (ngx_http_vidgen_event_argument(r, "provider", &name) == NGX_OK
+    if (ngx_http_vidgen_request_argument(r, "provider", &name) == NGX_OK
         || ngx_http_vidgen_event_header(r, &header, &name) == NGX_OK)
     {
         return ngx_vidgen_provider_find(&mcf->providers, &name);
@@ -93,63 +91,21 @@ ngx_http_vidgen_event_provider(ngx_http_request_t *r)
 }
 
 
-/* an argument of the URL, unescaped; NGX_DECLINED: not there */
-static ngx_int_t
-ngx_http_vidgen_event_argument(ngx_http_request_t *r, char *name,
-    ngx_str_t *value)
-{
-    u_char     *dst, *src;
-    ngx_str_t   raw;
-
-    if (ngx_http_arg(r, (u_char *) name, ngx_strlen(name), &raw) != NGX_OK) {
-        return NGX_DECLINED;
-    }
-
-    dst = ngx_pnalloc(r->pool, raw.len + 1);
-    if (dst == NULL) {
-        return NGX_DECLINED;
-    }
-
-    value->data = dst;
-    src = raw.data;
-    ngx_unescape_uri(&dst, &src, raw.len, 0);
-    value->len = dst - value->data;
-
-    return NGX_OK;
-}
-
-
 static ngx_int_t
 ngx_http_vidgen_event_header(void *data, ngx_str_t *name, ngx_str_t *value)
 {
     ngx_http_request_t *r = data;
 
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
     ngx_table_elt_t  *header;
 
-    part = &r->headers_in.headers.part;
-    header = part->elts;
-
-    for (i = 0; /* void */ ; i++) {
-
-        if (i >= part->nelts) {
-            if (part->next == NULL) {
-                return NGX_DECLINED;
-            }
-
-            part = part->next;
-            header = part->elts;
-            i = 0;
-        }
-
-        if (header[i].key.len == name->len
-            && ngx_strncasecmp(header[i].key.data, name->data, name->len) == 0)
-        {
-            *value = header[i].value;
-            return NGX_OK;
-        }
+    header = ngx_http_vidgen_header(&r->headers_in.headers, name, 0);
+    if (header == NULL) {
+        return NGX_DECLINED;
     }
+
+    *value = header->value;
+
+    return NGX_OK;
 }
 
 
@@ -261,7 +217,7 @@ ngx_http_vidgen_event_token(ngx_http_request_t *r,
     mcf = ngx_http_get_module_main_conf(r, ngx_http_vidgen_module);
 
     if (event->attempt.len == 0
-        || ngx_http_vidgen_event_argument(r, "token", &given) != NGX_OK)
+        || ngx_http_vidgen_request_argument(r, "token", &given) != NGX_OK)
     {
         return NGX_DECLINED;
     }
@@ -301,4 +257,46 @@ ngx_http_vidgen_event_digest(ngx_http_vidgen_event_t *event)
     pieces[4] = event->body;
 
     return ngx_vidgen_sha256(pieces, 5, event->digest);
+}
+
+
+ngx_int_t
+ngx_http_vidgen_event_parse(ngx_http_vidgen_event_t *event, ngx_pool_t *pool,
+    ngx_vidgen_result_t *result, ngx_http_vidgen_error_e *error,
+    ngx_str_t *detail)
+{
+    ngx_int_t              rc;
+    const char            *reason;
+    ngx_vidgen_json_t     *json;
+    ngx_vidgen_webhook_t  *definition;
+
+    definition = event->provider->webhook;
+
+    json = ngx_vidgen_json_parse(pool, &event->body, NGX_VIDGEN_JSON_PROVIDER,
+                                 &reason);
+    if (json == NULL) {
+        *error = NGX_HTTP_VIDGEN_BAD_JSON;
+        return reason ? NGX_DECLINED : NGX_ERROR;
+    }
+
+    if (!ngx_vidgen_json_is_object(json)) {
+        *error = NGX_HTTP_VIDGEN_NOT_AN_OBJECT;
+        return NGX_DECLINED;
+    }
+
+    if (definition->challenge
+        && ngx_vidgen_json_get(json, definition->challenge))
+    {
+        return NGX_DONE;
+    }
+
+    rc = ngx_vidgen_provider_read(&definition->reading, json, pool, result,
+                                  &reason);
+    if (rc == NGX_DECLINED) {
+        *error = NGX_HTTP_VIDGEN_BAD_FIELD;
+        detail->data = (u_char *) reason;
+        detail->len = ngx_strlen(reason);
+    }
+
+    return rc;
 }

@@ -40,6 +40,15 @@ ngx_int_t ngx_http_vidgen_event_verify(ngx_http_request_t *r,
     ngx_http_vidgen_event_t *event, ngx_http_vidgen_error_e *error);
 
 /*
+ * Reads what a genuine webhook says, in pool.  NGX_OK; NGX_DECLINED with
+ * *error, and perhaps with *detail; NGX_DONE: a challenge, to be answered with
+ * itself; NGX_ERROR: no memory.
+ */
+ngx_int_t ngx_http_vidgen_event_parse(ngx_http_vidgen_event_t *event,
+    ngx_pool_t *pool, ngx_vidgen_result_t *result,
+    ngx_http_vidgen_error_e *error, ngx_str_t *detail);
+
+/*
  * The log for lines about a webhook: to those of the connection's nginx adds
  * the request line, and the URL of a webhook has a token.
  */

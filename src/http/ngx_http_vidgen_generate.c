@@ -4,6 +4,7 @@
 #include "http/ngx_http_vidgen_generate.h"
 #include "http/ngx_http_vidgen_operation.h"
 #include "http/ngx_http_vidgen_replay.h"
+#include "http/ngx_http_vidgen_request.h"
 #include "shm/ngx_vidgen_metric.h"
 
 
@@ -29,29 +30,11 @@ static ngx_int_t ngx_http_vidgen_generate_refuse(ngx_http_request_t *r,
 ngx_int_t
 ngx_http_vidgen_generate_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                      rc;
-    ngx_http_vidgen_error_info_t   info;
-
     if (ngx_http_vidgen_ctx(r, 1) == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (r->method != NGX_HTTP_POST) {
-        ngx_memzero(&info, sizeof(info));
-        ngx_str_set(&info.allow, "POST");
-        return ngx_http_vidgen_send_error(r, NGX_HTTP_VIDGEN_WRONG_METHOD,
-                                          &info);
-    }
-
-    r->request_body_in_single_buf = 1;
-
-    rc = ngx_http_read_client_request_body(r, ngx_http_vidgen_generate_body);
-
-    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
-        return rc;
-    }
-
-    return NGX_DONE;
+    return ngx_http_vidgen_request_post(r, ngx_http_vidgen_generate_body);
 }
 
 
@@ -320,24 +303,13 @@ static ngx_int_t
 ngx_http_vidgen_generate_refuse(ngx_http_request_t *r,
     ngx_http_vidgen_error_e error, ngx_str_t *detail)
 {
-    ngx_http_vidgen_ctx_t         *ctx;
-    ngx_http_vidgen_main_conf_t   *mcf;
-    ngx_http_vidgen_error_info_t   info;
+    ngx_http_vidgen_main_conf_t  *mcf;
 
     mcf = ngx_http_get_module_main_conf(r, ngx_http_vidgen_module);
-    ctx = ngx_http_vidgen_ctx(r, 0);
-
-    ctx->outcome = *ngx_http_vidgen_error_code(error);
 
     ngx_vidgen_metric_add(mcf->zone, error == NGX_HTTP_VIDGEN_UNAVAILABLE
                                      ? NGX_VIDGEN_GENERATE_UNAVAILABLE
                                      : NGX_VIDGEN_GENERATE_REJECTED, 1);
 
-    ngx_memzero(&info, sizeof(info));
-
-    if (detail) {
-        info.detail = *detail;
-    }
-
-    return ngx_http_vidgen_send_error(r, error, &info);
+    return ngx_http_vidgen_send_refusal(r, error, detail);
 }

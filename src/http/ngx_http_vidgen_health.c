@@ -7,6 +7,7 @@
 #include "http/ngx_http_vidgen_conf.h"
 #include "http/ngx_http_vidgen_health.h"
 #include "http/ngx_http_vidgen_live.h"
+#include "http/ngx_http_vidgen_request.h"
 #include "http/ngx_http_vidgen_response.h"
 #include "shm/ngx_vidgen_health.h"
 
@@ -28,29 +29,14 @@ static ngx_int_t ngx_http_vidgen_health_etag(ngx_http_request_t *r,
     ngx_str_t *body);
 
 
-static ngx_str_t  ngx_http_vidgen_health_words[] = {
-    ngx_string("healthy"),
-    ngx_string("degraded"),
-    ngx_string("down")
-};
-
-
 ngx_int_t
 ngx_http_vidgen_health_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                      rc;
-    ngx_http_vidgen_error_info_t   info;
-    ngx_http_vidgen_main_conf_t   *mcf;
+    ngx_int_t                     rc;
+    ngx_http_vidgen_main_conf_t  *mcf;
 
-    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
-        ngx_memzero(&info, sizeof(info));
-        ngx_str_set(&info.allow, "GET, HEAD");
-        return ngx_http_vidgen_send_error(r, NGX_HTTP_VIDGEN_WRONG_METHOD,
-                                          &info);
-    }
-
-    rc = ngx_http_discard_request_body(r);
-    if (rc != NGX_OK) {
+    rc = ngx_http_vidgen_request_get(r);
+    if (rc != NGX_DECLINED) {
         return rc;
     }
 
@@ -97,26 +83,15 @@ static ngx_int_t
 ngx_http_vidgen_health_provider(ngx_http_request_t *r, ngx_array_t *providers,
     ngx_vidgen_provider_t **provider)
 {
-    u_char     *dst, *src;
-    ngx_str_t   raw, name;
+    ngx_int_t  rc;
+    ngx_str_t  name;
 
     *provider = NULL;
 
-    if (ngx_http_arg(r, (u_char *) "provider", sizeof("provider") - 1, &raw)
-        != NGX_OK)
-    {
-        return NGX_OK;
+    rc = ngx_http_vidgen_request_argument(r, "provider", &name);
+    if (rc != NGX_OK) {
+        return rc == NGX_DECLINED ? NGX_OK : rc;
     }
-
-    dst = ngx_pnalloc(r->pool, raw.len + 1);
-    if (dst == NULL) {
-        return NGX_ERROR;
-    }
-
-    name.data = dst;
-    src = raw.data;
-    ngx_unescape_uri(&dst, &src, raw.len, 0);
-    name.len = dst - name.data;
 
     *provider = ngx_vidgen_provider_find(providers, &name);
 
@@ -185,7 +160,7 @@ ngx_http_vidgen_health_member(u_char *p, ngx_vidgen_zone_t *zone,
 
     p = ngx_sprintf(p, "{\"name\":\"%V\",\"status\":\"%V\","
                     "\"response_time_ms\":", &provider->name,
-                    &ngx_http_vidgen_health_words[health.status]);
+                    &ngx_vidgen_health_names[health.status]);
 
     p = health.renewed ? ngx_sprintf(p, "%ui", health.response_time_ms)
                        : ngx_cpymem(p, "null", sizeof("null") - 1);

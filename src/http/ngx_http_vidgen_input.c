@@ -4,9 +4,9 @@
 #include "base/ngx_vidgen_id.h"
 #include "base/ngx_vidgen_json.h"
 #include "base/ngx_vidgen_text.h"
-#include "http/ngx_http_vidgen_body.h"
 #include "http/ngx_http_vidgen_conf.h"
 #include "http/ngx_http_vidgen_input.h"
+#include "http/ngx_http_vidgen_request.h"
 
 
 #define NGX_HTTP_VIDGEN_KEY_MAX       255
@@ -138,7 +138,7 @@ ngx_http_vidgen_input_parse(ngx_http_request_t *r, ngx_pool_t *pool,
     ngx_str_t    body;
     const char  *reason;
 
-    if (ngx_http_vidgen_body(r, &body) != NGX_OK) {
+    if (ngx_http_vidgen_request_body(r, &body) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -214,14 +214,7 @@ ngx_http_vidgen_input_duration(ngx_pool_t *pool, ngx_vidgen_json_t *json,
         return NGX_DECLINED;
     }
 
-    value->data = ngx_pnalloc(pool, NGX_INT64_LEN);
-    if (value->data == NULL) {
-        return NGX_ERROR;
-    }
-
-    value->len = ngx_sprintf(value->data, "%L", n) - value->data;
-
-    return NGX_OK;
+    return ngx_vidgen_text_number(pool, value, n);
 }
 
 
@@ -315,32 +308,22 @@ static ngx_int_t
 ngx_http_vidgen_input_find_key(ngx_http_request_t *r, ngx_str_t *key)
 {
     size_t            i;
-    ngx_uint_t        n, found;
-    ngx_list_part_t  *part;
     ngx_table_elt_t  *header;
 
     static ngx_str_t  name = ngx_string("idempotency-key");
 
     ngx_str_null(key);
-    found = 0;
 
-    for (part = &r->headers_in.headers.part; part; part = part->next) {
-        header = part->elts;
-
-        for (n = 0; n < part->nelts; n++) {
-            if (header[n].key.len == name.len
-                && ngx_strncasecmp(header[n].key.data, name.data, name.len)
-                   == 0)
-            {
-                *key = header[n].value;
-                found++;
-            }
-        }
-    }
-
-    if (found == 0) {
+    header = ngx_http_vidgen_header(&r->headers_in.headers, &name, 0);
+    if (header == NULL) {
         return NGX_OK;
     }
+
+    if (ngx_http_vidgen_header(&r->headers_in.headers, &name, 1)) {
+        return NGX_DECLINED;
+    }
+
+    *key = header->value;
 
     if (key->len > 1 && key->data[0] == '"' && key->data[key->len - 1] == '"')
     {
@@ -348,7 +331,7 @@ ngx_http_vidgen_input_find_key(ngx_http_request_t *r, ngx_str_t *key)
         key->len -= 2;
     }
 
-    if (found > 1 || key->len == 0 || key->len > NGX_HTTP_VIDGEN_KEY_MAX) {
+    if (key->len == 0 || key->len > NGX_HTTP_VIDGEN_KEY_MAX) {
         return NGX_DECLINED;
     }
 

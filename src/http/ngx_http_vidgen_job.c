@@ -5,6 +5,7 @@
 #include "base/ngx_vidgen_json.h"
 #include "http/ngx_http_vidgen_conf.h"
 #include "http/ngx_http_vidgen_job.h"
+#include "http/ngx_http_vidgen_request.h"
 #include "http/ngx_http_vidgen_response.h"
 #include "http/ngx_http_vidgen_task.h"
 
@@ -57,20 +58,12 @@ static ngx_http_vidgen_job_member_t  ngx_http_vidgen_job_members[] = {
 ngx_int_t
 ngx_http_vidgen_job_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                      rc;
-    ngx_str_t                      id, user;
-    ngx_http_vidgen_ctx_t         *ctx;
-    ngx_http_vidgen_error_info_t   info;
+    ngx_int_t               rc;
+    ngx_str_t               id, user;
+    ngx_http_vidgen_ctx_t  *ctx;
 
-    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
-        ngx_memzero(&info, sizeof(info));
-        ngx_str_set(&info.allow, "GET, HEAD");
-        return ngx_http_vidgen_send_error(r, NGX_HTTP_VIDGEN_WRONG_METHOD,
-                                          &info);
-    }
-
-    rc = ngx_http_discard_request_body(r);
-    if (rc != NGX_OK) {
+    rc = ngx_http_vidgen_request_get(r);
+    if (rc != NGX_DECLINED) {
         return rc;
     }
 
@@ -150,9 +143,9 @@ ngx_http_vidgen_job_read(ngx_http_request_t *r, ngx_http_vidgen_ctx_t *ctx,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (ngx_http_vidgen_task_copy(job->task.pool, &job->params.job, id)
+    if (ngx_vidgen_store_copy(job->task.pool, &job->params.job, id)
         != NGX_OK
-        || ngx_http_vidgen_task_copy(job->task.pool, &job->params.user, user)
+        || ngx_vidgen_store_copy(job->task.pool, &job->params.user, user)
            != NGX_OK)
     {
         ngx_http_vidgen_task_destroy(&job->task);

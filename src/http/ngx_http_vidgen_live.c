@@ -24,7 +24,6 @@ ngx_http_vidgen_live_note(ngx_http_vidgen_operation_t *op)
     ngx_vidgen_health_t   health;
 
     static ngx_str_t  none = ngx_null_string;
-    static ngx_str_t  credentials = ngx_string("credentials");
 
     ngx_http_vidgen_live_listen(op->mcf, op->task.log);
 
@@ -41,7 +40,7 @@ ngx_http_vidgen_live_note(ngx_http_vidgen_operation_t *op)
     if (!ok) {
 
         if (next & NGX_HTTP_VIDGEN_LIVE_CREDENTIALS) {
-            reason = &credentials;
+            reason = &ngx_vidgen_health_credentials;
 
         } else if ((next & NGX_HTTP_VIDGEN_LIVE_FAILURES)
                    && op->attempt.response.http_status

@@ -1,6 +1,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include "base/ngx_vidgen_text.h"
 #include "http/ngx_http_vidgen_closer.h"
 #include "http/ngx_http_vidgen_live.h"
 #include "http/ngx_http_vidgen_next.h"
@@ -384,23 +385,20 @@ ngx_http_vidgen_next_move(ngx_http_vidgen_operation_t *op)
     }
 
     if (rc == NGX_OK) {
-        rc = ngx_http_vidgen_task_copy(pool, &params->reason,
-                                       &op->verdict.reason);
+        rc = ngx_vidgen_store_copy(pool, &params->reason, &op->verdict.reason);
     }
 
     if (rc == NGX_OK) {
-        rc = ngx_http_vidgen_task_copy(pool, &params->error,
-                                       &op->verdict.message);
+        rc = ngx_vidgen_store_copy(pool, &params->error, &op->verdict.message);
     }
 
     if (rc == NGX_OK && op->attempt.response.http_status) {
-        rc = ngx_http_vidgen_task_number(pool, &params->http_status,
-                                         op->attempt.response.http_status);
+        rc = ngx_vidgen_text_number(pool, &params->http_status,
+                                    op->attempt.response.http_status);
     }
 
     if (rc == NGX_OK && submit->max_jobs) {
-        rc = ngx_http_vidgen_task_number(pool, &params->max_jobs,
-                                         submit->max_jobs);
+        rc = ngx_vidgen_text_number(pool, &params->max_jobs, submit->max_jobs);
     }
 
     if (rc != NGX_OK) {

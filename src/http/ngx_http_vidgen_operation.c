@@ -191,10 +191,10 @@ ngx_http_vidgen_operation_start(ngx_http_vidgen_operation_t *op,
     begin->fingerprint = op->input.fingerprint;
     begin->candidates = *candidates;
 
-    if (ngx_http_vidgen_task_copy(pool, &begin->preferred, &op->input.provider)
+    if (ngx_vidgen_store_copy(pool, &begin->preferred, &op->input.provider)
         != NGX_OK
-        || ngx_http_vidgen_task_number(pool, &begin->ttl,
-                                       op->mcf->idempotency_ttl) != NGX_OK
+        || ngx_vidgen_text_number(pool, &begin->ttl,
+                                  op->mcf->idempotency_ttl) != NGX_OK
         || ngx_http_vidgen_operation_lease(op, &begin->lease) != NGX_OK)
     {
         return NGX_ERROR;
@@ -217,9 +217,9 @@ ngx_int_t
 ngx_http_vidgen_operation_lease(ngx_http_vidgen_operation_t *op,
     ngx_str_t *lease)
 {
-    return ngx_http_vidgen_task_number(op->task.pool, lease,
-                                       op->lcf->attempt_timeout
-                                       + NGX_HTTP_VIDGEN_LEASE_MARGIN);
+    return ngx_vidgen_text_number(op->task.pool, lease,
+                                  op->lcf->attempt_timeout
+                                  + NGX_HTTP_VIDGEN_LEASE_MARGIN);
 }
 
 

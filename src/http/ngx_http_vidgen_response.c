@@ -2,6 +2,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "base/ngx_vidgen_json.h"
+#include "base/ngx_vidgen_text.h"
 #include "http/ngx_http_vidgen_context.h"
 #include "http/ngx_http_vidgen_response.h"
 
@@ -205,17 +206,44 @@ ngx_http_vidgen_send_error(ngx_http_request_t *r,
 
 
 ngx_int_t
+ngx_http_vidgen_send_refusal(ngx_http_request_t *r,
+    ngx_http_vidgen_error_e error, ngx_str_t *detail)
+{
+    ngx_http_vidgen_error_info_t  info;
+
+    ngx_http_vidgen_ctx(r, 0)->outcome = ngx_http_vidgen_errors[error].code;
+
+    ngx_memzero(&info, sizeof(info));
+
+    if (detail) {
+        info.detail = *detail;
+    }
+
+    return ngx_http_vidgen_send_error(r, error, &info);
+}
+
+
+ngx_int_t
+ngx_http_vidgen_send_wrong_method(ngx_http_request_t *r, char *allow)
+{
+    ngx_http_vidgen_error_info_t  info;
+
+    ngx_memzero(&info, sizeof(info));
+
+    info.allow.data = (u_char *) allow;
+    info.allow.len = ngx_strlen(allow);
+
+    return ngx_http_vidgen_send_error(r, NGX_HTTP_VIDGEN_WRONG_METHOD, &info);
+}
+
+
+ngx_int_t
 ngx_http_vidgen_error_by_code(ngx_str_t *code, ngx_http_vidgen_error_e *error)
 {
-    ngx_str_t   *known;
-    ngx_uint_t   i;
+    ngx_uint_t  i;
 
     for (i = 0; i <= NGX_HTTP_VIDGEN_IN_FLIGHT; i++) {
-        known = &ngx_http_vidgen_errors[i].code;
-
-        if (known->len == code->len
-            && ngx_memcmp(known->data, code->data, code->len) == 0)
-        {
+        if (ngx_vidgen_text_same(&ngx_http_vidgen_errors[i].code, code)) {
             *error = i;
             return NGX_OK;
         }
@@ -351,12 +379,9 @@ ngx_http_vidgen_add_retry_after(ngx_http_request_t *r, ngx_uint_t seconds)
 {
     ngx_str_t  value;
 
-    value.data = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
-    if (value.data == NULL) {
+    if (ngx_vidgen_text_number(r->pool, &value, seconds) != NGX_OK) {
         return NGX_ERROR;
     }
-
-    value.len = ngx_sprintf(value.data, "%ui", seconds) - value.data;
 
     return ngx_http_vidgen_add_header(r, "Retry-After", &value);
 }

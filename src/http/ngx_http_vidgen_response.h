@@ -66,6 +66,17 @@ ngx_int_t ngx_http_vidgen_send(ngx_http_request_t *r, ngx_uint_t status,
 ngx_int_t ngx_http_vidgen_send_error(ngx_http_request_t *r,
     ngx_http_vidgen_error_e error, ngx_http_vidgen_error_info_t *info);
 
+/*
+ * The same as the request's outcome; detail, if not NULL and not empty,
+ * stands instead of the error's sentence.
+ */
+ngx_int_t ngx_http_vidgen_send_refusal(ngx_http_request_t *r,
+    ngx_http_vidgen_error_e error, ngx_str_t *detail);
+
+/* The same of another method than those of the header Allow. */
+ngx_int_t ngx_http_vidgen_send_wrong_method(ngx_http_request_t *r,
+    char *allow);
+
 /* The error of that token, for answers that the database kept. */
 ngx_int_t ngx_http_vidgen_error_by_code(ngx_str_t *code,
     ngx_http_vidgen_error_e *error);

@@ -134,32 +134,3 @@ ngx_http_vidgen_task_destroy(ngx_http_vidgen_task_t *task)
     ngx_http_vidgen_task_detach(task);
     ngx_destroy_pool(task->pool);
 }
-
-
-ngx_int_t
-ngx_http_vidgen_task_copy(ngx_pool_t *pool, ngx_str_t *copy, ngx_str_t *text)
-{
-    if (text->len == 0) {
-        ngx_str_null(copy);
-        return NGX_OK;
-    }
-
-    copy->len = text->len;
-    copy->data = ngx_pstrdup(pool, text);
-
-    return copy->data ? NGX_OK : NGX_ERROR;
-}
-
-
-ngx_int_t
-ngx_http_vidgen_task_number(ngx_pool_t *pool, ngx_str_t *text, int64_t n)
-{
-    text->data = ngx_pnalloc(pool, NGX_INT64_LEN);
-    if (text->data == NULL) {
-        return NGX_ERROR;
-    }
-
-    text->len = ngx_sprintf(text->data, "%L", n) - text->data;
-
-    return NGX_OK;
-}

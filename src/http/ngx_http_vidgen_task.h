@@ -67,13 +67,5 @@ void ngx_http_vidgen_task_detach(ngx_http_vidgen_task_t *task);
 /* Frees the task; the request, if still there, goes on without it. */
 void ngx_http_vidgen_task_destroy(ngx_http_vidgen_task_t *task);
 
-/* Copies text into pool; data NULL if text is empty: SQL's NULL. */
-ngx_int_t ngx_http_vidgen_task_copy(ngx_pool_t *pool, ngx_str_t *copy,
-    ngx_str_t *text);
-
-/* Prints a number into pool. */
-ngx_int_t ngx_http_vidgen_task_number(ngx_pool_t *pool, ngx_str_t *text,
-    int64_t n);
-
 
 #endif /* _NGX_HTTP_VIDGEN_TASK_H_INCLUDED_ */

@@ -1,6 +1,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include "base/ngx_vidgen_text.h"
 #include "http/ngx_http_vidgen_context.h"
 #include "http/ngx_http_vidgen_variable.h"
 
@@ -179,12 +180,10 @@ ngx_http_vidgen_variable_attempts(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    text.data = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
-    if (text.data == NULL) {
+    if (ngx_vidgen_text_number(r->pool, &text, ctx->attempts) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    text.len = ngx_sprintf(text.data, "%ui", ctx->attempts) - text.data;
     ngx_http_vidgen_variable_set(v, &text);
 
     return NGX_OK;

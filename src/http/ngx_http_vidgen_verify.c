@@ -21,8 +21,6 @@ static ngx_int_t ngx_http_vidgen_verify_decide(ngx_http_request_t *r,
     ngx_http_vidgen_ctx_t *ctx, ngx_http_vidgen_verify_t *verify);
 static ngx_int_t ngx_http_vidgen_verify_genuine(ngx_http_request_t *r,
     ngx_http_vidgen_ctx_t *ctx, ngx_http_vidgen_verify_t *verify);
-static ngx_int_t ngx_http_vidgen_verify_read(ngx_http_request_t *r,
-    ngx_http_vidgen_event_t *event, ngx_vidgen_result_t *result);
 static void ngx_http_vidgen_verify_variables(ngx_http_vidgen_ctx_t *ctx,
     ngx_http_vidgen_verify_t *verify, ngx_vidgen_result_t *result);
 static ngx_int_t ngx_http_vidgen_verify_header_filter(ngx_http_request_t *r);
@@ -34,22 +32,10 @@ static ngx_http_output_header_filter_pt  ngx_http_vidgen_verify_next_filter;
 ngx_int_t
 ngx_http_vidgen_verify_init(ngx_conf_t *cf)
 {
-    ngx_uint_t                    i;
-    ngx_http_handler_pt          *h;
-    ngx_http_core_main_conf_t    *cmcf;
-    ngx_http_vidgen_location_t   *location;
-    ngx_http_vidgen_main_conf_t  *mcf;
+    ngx_http_handler_pt        *h;
+    ngx_http_core_main_conf_t  *cmcf;
 
-    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_vidgen_module);
-    location = mcf->locations.elts;
-
-    for (i = 0; i < mcf->locations.nelts; i++) {
-        if (location[i].conf->role == NGX_HTTP_VIDGEN_VERIFY) {
-            break;
-        }
-    }
-
-    if (i == mcf->locations.nelts) {
+    if (!ngx_http_vidgen_conf_has_role(cf, NGX_HTTP_VIDGEN_VERIFY)) {
         return NGX_OK;
     }
 
@@ -284,11 +270,15 @@ static ngx_int_t
 ngx_http_vidgen_verify_genuine(ngx_http_request_t *r,
     ngx_http_vidgen_ctx_t *ctx, ngx_http_vidgen_verify_t *verify)
 {
-    ngx_int_t             rc;
-    ngx_vidgen_result_t   result;
+    ngx_int_t                rc;
+    ngx_str_t                detail;
+    ngx_vidgen_result_t      result;
+    ngx_http_vidgen_error_e  error;
 
-    rc = ngx_http_vidgen_verify_read(r, &verify->event, &result);
+    /* what cannot be read is the application's to judge */
 
+    rc = ngx_http_vidgen_event_parse(&verify->event, r->pool, &result, &error,
+                                     &detail);
     if (rc == NGX_ERROR) {
         return NGX_ERROR;
     }
@@ -321,42 +311,6 @@ ngx_http_vidgen_verify_genuine(ngx_http_request_t *r,
     ngx_str_set(&ctx->outcome, "passed");
 
     return NGX_DECLINED;
-}
-
-
-/*
- * NGX_OK: result is filled; NGX_DECLINED: the body cannot be read, which is
- * the application's to judge; NGX_DONE: a challenge; NGX_ERROR: no memory.
- */
-
-static ngx_int_t
-ngx_http_vidgen_verify_read(ngx_http_request_t *r,
-    ngx_http_vidgen_event_t *event, ngx_vidgen_result_t *result)
-{
-    const char            *reason;
-    ngx_vidgen_json_t     *json;
-    ngx_vidgen_webhook_t  *definition;
-
-    definition = event->provider->webhook;
-
-    json = ngx_vidgen_json_parse(r->pool, &event->body,
-                                 NGX_VIDGEN_JSON_PROVIDER, &reason);
-    if (json == NULL) {
-        return reason ? NGX_DECLINED : NGX_ERROR;
-    }
-
-    if (!ngx_vidgen_json_is_object(json)) {
-        return NGX_DECLINED;
-    }
-
-    if (definition->challenge
-        && ngx_vidgen_json_get(json, definition->challenge))
-    {
-        return NGX_DONE;
-    }
-
-    return ngx_vidgen_provider_read(&definition->reading, json, r->pool,
-                                    result, &reason);
 }
 
 

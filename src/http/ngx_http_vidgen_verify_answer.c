@@ -76,15 +76,9 @@ ngx_int_t
 ngx_http_vidgen_verify_error(ngx_http_request_t *r,
     ngx_http_vidgen_error_e error)
 {
-    ngx_http_vidgen_error_info_t  info;
-
-    ngx_memzero(&info, sizeof(info));
-
-    if (error == NGX_HTTP_VIDGEN_WRONG_METHOD) {
-        ngx_str_set(&info.allow, "POST");
-    }
-
-    return ngx_http_vidgen_send_error(r, error, &info);
+    return error == NGX_HTTP_VIDGEN_WRONG_METHOD
+           ? ngx_http_vidgen_send_wrong_method(r, "POST")
+           : ngx_http_vidgen_send_error(r, error, NULL);
 }
 
 

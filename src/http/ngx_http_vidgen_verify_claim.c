@@ -6,9 +6,6 @@
 #include "shm/ngx_vidgen_metric.h"
 
 
-/* a claim that is older was left by a worker that died */
-#define NGX_HTTP_VIDGEN_VERIFY_LEASE   60000
-
 /* twice: where, provider and kind; and three more with separators */
 #define NGX_HTTP_VIDGEN_VERIFY_PIECES  16
 
@@ -53,9 +50,8 @@ ngx_http_vidgen_verify_claim(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    rc = ngx_vidgen_seen_claim(claim->zone, claim->key,
-                               NGX_HTTP_VIDGEN_VERIFY_LEASE, &value,
-                               &claim->seen);
+    rc = ngx_vidgen_seen_claim(claim->zone, claim->key, NGX_VIDGEN_SEEN_LEASE,
+                               &value, &claim->seen);
 
     /* a zone full of claims holds nothing up: it is passed on without one */
 

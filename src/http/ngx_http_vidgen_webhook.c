@@ -1,29 +1,22 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
-#include "base/ngx_vidgen_id.h"
 #include "http/ngx_http_vidgen_conf.h"
 #include "http/ngx_http_vidgen_context.h"
+#include "http/ngx_http_vidgen_request.h"
 #include "http/ngx_http_vidgen_webhook.h"
+#include "http/ngx_http_vidgen_webhook_answer.h"
 #include "http/ngx_http_vidgen_webhook_apply.h"
-#include "shm/ngx_vidgen_metric.h"
-
-
-/* a claim that is older was left by a worker that died */
-#define NGX_HTTP_VIDGEN_CLAIM_LEASE      60000
 
 
 static void ngx_http_vidgen_webhook_body(ngx_http_request_t *r);
 static ngx_int_t ngx_http_vidgen_webhook_receive(ngx_http_request_t *r);
-static ngx_int_t ngx_http_vidgen_webhook_replay(ngx_http_request_t *r,
-    ngx_vidgen_seen_value_t *value);
 
 
 ngx_int_t
 ngx_http_vidgen_webhook_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                      rc;
-    ngx_http_vidgen_error_info_t   info;
+    ngx_int_t  rc;
 
     if (ngx_http_vidgen_ctx(r, 1) == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -36,22 +29,7 @@ ngx_http_vidgen_webhook_handler(ngx_http_request_t *r)
         }
     }
 
-    if (r->method != NGX_HTTP_POST) {
-        ngx_memzero(&info, sizeof(info));
-        ngx_str_set(&info.allow, "POST");
-        return ngx_http_vidgen_send_error(r, NGX_HTTP_VIDGEN_WRONG_METHOD,
-                                          &info);
-    }
-
-    r->request_body_in_single_buf = 1;
-
-    rc = ngx_http_read_client_request_body(r, ngx_http_vidgen_webhook_body);
-
-    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
-        return rc;
-    }
-
-    return NGX_DONE;
+    return ngx_http_vidgen_request_post(r, ngx_http_vidgen_webhook_body);
 }
 
 
@@ -124,9 +102,8 @@ ngx_http_vidgen_webhook_receive(ngx_http_request_t *r)
 
     mcf = ngx_http_get_module_main_conf(r, ngx_http_vidgen_module);
 
-    rc = ngx_vidgen_seen_claim(mcf->zone, event.digest,
-                               NGX_HTTP_VIDGEN_CLAIM_LEASE, &value,
-                               &event.claim);
+    rc = ngx_vidgen_seen_claim(mcf->zone, event.digest, NGX_VIDGEN_SEEN_LEASE,
+                               &value, &event.claim);
     if (rc == NGX_OK) {
         return ngx_http_vidgen_webhook_replay(r, &value);
     }
@@ -138,66 +115,4 @@ ngx_http_vidgen_webhook_receive(ngx_http_request_t *r)
     }
 
     return rc;
-}
-
-
-static ngx_int_t
-ngx_http_vidgen_webhook_replay(ngx_http_request_t *r,
-    ngx_vidgen_seen_value_t *value)
-{
-    u_char                        text[NGX_VIDGEN_UUID_LEN];
-    ngx_str_t                     job;
-    ngx_http_vidgen_ctx_t        *ctx;
-    ngx_http_vidgen_main_conf_t  *mcf;
-
-    mcf = ngx_http_get_module_main_conf(r, ngx_http_vidgen_module);
-    ctx = ngx_http_vidgen_ctx(r, 0);
-
-    job.data = text;
-    job.len = ngx_vidgen_uuid_print(text, value->job) - text;
-
-    ngx_vidgen_metric_add(mcf->zone, NGX_VIDGEN_WEBHOOK_REPLAY, 1);
-    ngx_http_vidgen_ctx_keep(r, &ctx->job_id, &job);
-    ngx_str_set(&ctx->outcome, "replay");
-    ctx->job_status = ngx_vidgen_status_names[value->job_status
-                                              % (NGX_VIDGEN_STATUS_FAILED + 1)];
-    ctx->replay = 1;
-
-    if (ngx_http_vidgen_add_replay(r) != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    return ngx_http_vidgen_send_success(r, &job);
-}
-
-
-ngx_int_t
-ngx_http_vidgen_webhook_refuse(ngx_http_request_t *r,
-    ngx_http_vidgen_error_e error, ngx_str_t *detail)
-{
-    ngx_uint_t                     status;
-    ngx_vidgen_metric_e            metric;
-    ngx_http_vidgen_ctx_t         *ctx;
-    ngx_http_vidgen_main_conf_t   *mcf;
-    ngx_http_vidgen_error_info_t   info;
-
-    mcf = ngx_http_get_module_main_conf(r, ngx_http_vidgen_module);
-    ctx = ngx_http_vidgen_ctx(r, 0);
-
-    ctx->outcome = *ngx_http_vidgen_error_code(error);
-    status = ngx_http_vidgen_error_status(error);
-
-    metric = status == 503 ? NGX_VIDGEN_WEBHOOK_UNAVAILABLE
-             : status == 401 ? NGX_VIDGEN_WEBHOOK_BAD_SIGNATURE
-             : NGX_VIDGEN_WEBHOOK_BAD_REQUEST;
-
-    ngx_vidgen_metric_add(mcf->zone, metric, 1);
-
-    ngx_memzero(&info, sizeof(info));
-
-    if (detail) {
-        info.detail = *detail;
-    }
-
-    return ngx_http_vidgen_send_error(r, error, &info);
 }

@@ -2,10 +2,11 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "base/ngx_vidgen_id.h"
+#include "base/ngx_vidgen_text.h"
 #include "http/ngx_http_vidgen_conf.h"
 #include "http/ngx_http_vidgen_process.h"
 #include "http/ngx_http_vidgen_task.h"
-#include "http/ngx_http_vidgen_webhook.h"
+#include "http/ngx_http_vidgen_webhook_answer.h"
 #include "http/ngx_http_vidgen_webhook_apply.h"
 #include "shm/ngx_vidgen_metric.h"
 
@@ -32,9 +33,6 @@ typedef struct {
 } ngx_http_vidgen_webhook_outcome_t;
 
 
-static ngx_int_t ngx_http_vidgen_webhook_parse(ngx_http_request_t *r,
-    ngx_http_vidgen_event_t *event, ngx_http_vidgen_webhook_t *webhook,
-    ngx_http_vidgen_error_e *error, ngx_str_t *detail);
 static ngx_int_t ngx_http_vidgen_webhook_identify(
     ngx_http_vidgen_webhook_t *webhook, ngx_http_vidgen_event_t *event,
     ngx_vidgen_result_t *result, ngx_msec_t ttl,
@@ -50,8 +48,6 @@ static void ngx_http_vidgen_webhook_remember(
     ngx_http_vidgen_webhook_t *webhook, ngx_vidgen_store_apply_row_t *row);
 static void ngx_http_vidgen_webhook_report(ngx_http_vidgen_webhook_t *webhook,
     ngx_vidgen_store_apply_row_t *row);
-static ngx_int_t ngx_http_vidgen_webhook_answer(ngx_http_request_t *r,
-    ngx_http_vidgen_ctx_t *ctx, ngx_vidgen_store_apply_row_t *row);
 
 
 static ngx_http_vidgen_webhook_outcome_t
@@ -76,6 +72,7 @@ ngx_http_vidgen_webhook_apply(ngx_http_request_t *r,
 {
     ngx_int_t                     rc;
     ngx_str_t                     detail;
+    ngx_vidgen_result_t           result;
     ngx_http_vidgen_ctx_t        *ctx;
     ngx_http_vidgen_error_e       error;
     ngx_http_vidgen_webhook_t    *webhook;
@@ -97,7 +94,12 @@ ngx_http_vidgen_webhook_apply(ngx_http_request_t *r,
 
     ngx_str_null(&detail);
 
-    rc = ngx_http_vidgen_webhook_parse(r, event, webhook, &error, &detail);
+    rc = ngx_http_vidgen_event_parse(event, webhook->task.pool, &result,
+                                     &error, &detail);
+    if (rc == NGX_OK) {
+        rc = ngx_http_vidgen_webhook_identify(webhook, event, &result,
+                                              mcf->idempotency_ttl, &error);
+    }
 
     if (rc == NGX_OK) {
         rc = ngx_http_vidgen_task_call(&webhook->task, NGX_VIDGEN_STORE_APPLY,
@@ -125,61 +127,6 @@ ngx_http_vidgen_webhook_apply(ngx_http_request_t *r,
 }
 
 
-/*
- * Reads what the webhook says.  NGX_OK; NGX_DECLINED with *error; NGX_DONE: a
- * challenge, to be answered with itself; NGX_ERROR: no memory.
- */
-static ngx_int_t
-ngx_http_vidgen_webhook_parse(ngx_http_request_t *r,
-    ngx_http_vidgen_event_t *event, ngx_http_vidgen_webhook_t *webhook,
-    ngx_http_vidgen_error_e *error, ngx_str_t *detail)
-{
-    ngx_int_t                     rc;
-    const char                   *reason;
-    ngx_vidgen_json_t            *json;
-    ngx_vidgen_result_t           result;
-    ngx_vidgen_webhook_t         *definition;
-    ngx_http_vidgen_main_conf_t  *mcf;
-
-    mcf = ngx_http_get_module_main_conf(r, ngx_http_vidgen_module);
-    definition = event->provider->webhook;
-
-    json = ngx_vidgen_json_parse(webhook->task.pool, &event->body,
-                                 NGX_VIDGEN_JSON_PROVIDER, &reason);
-    if (json == NULL) {
-        *error = NGX_HTTP_VIDGEN_BAD_JSON;
-        return reason ? NGX_DECLINED : NGX_ERROR;
-    }
-
-    if (!ngx_vidgen_json_is_object(json)) {
-        *error = NGX_HTTP_VIDGEN_NOT_AN_OBJECT;
-        return NGX_DECLINED;
-    }
-
-    if (definition->challenge
-        && ngx_vidgen_json_get(json, definition->challenge))
-    {
-        return NGX_DONE;
-    }
-
-    rc = ngx_vidgen_provider_read(&definition->reading, json,
-                                  webhook->task.pool, &result, &reason);
-    if (rc == NGX_ERROR) {
-        return NGX_ERROR;
-    }
-
-    if (rc == NGX_DECLINED) {
-        *error = NGX_HTTP_VIDGEN_BAD_FIELD;
-        detail->data = (u_char *) reason;
-        detail->len = ngx_strlen(reason);
-        return NGX_DECLINED;
-    }
-
-    return ngx_http_vidgen_webhook_identify(webhook, event, &result,
-                                            mcf->idempotency_ttl, error);
-}
-
-
 /* whose result it is: by the attempt of the URL or of the body, by job id */
 static ngx_int_t
 ngx_http_vidgen_webhook_identify(ngx_http_vidgen_webhook_t *webhook,
@@ -187,38 +134,31 @@ ngx_http_vidgen_webhook_identify(ngx_http_vidgen_webhook_t *webhook,
     ngx_msec_t ttl, ngx_http_vidgen_error_e *error)
 {
     u_char      bytes[16], text[NGX_VIDGEN_UUID_LEN];
-    ngx_str_t   echoed;
+    ngx_str_t   echoed, *attempt;
+
+    attempt = &event->attempt;
 
     if (ngx_vidgen_uuid_parse(&result->attempt, bytes) == NGX_OK) {
         echoed.data = text;
         echoed.len = ngx_vidgen_uuid_print(text, bytes) - text;
 
-        if (event->attempt.len
-            && ngx_memcmp(event->attempt.data, text, echoed.len) != 0)
-        {
+        if (attempt->len && !ngx_vidgen_text_same(attempt, &echoed)) {
             *error = NGX_HTTP_VIDGEN_WRONG_JOB;
             return NGX_DECLINED;
         }
 
-        if (ngx_http_vidgen_task_copy(webhook->task.pool,
-                                      &webhook->params.attempt, &echoed)
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
+        attempt = &echoed;
 
-    } else if (event->attempt.len) {
-        if (ngx_http_vidgen_task_copy(webhook->task.pool,
-                                      &webhook->params.attempt,
-                                      &event->attempt)
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-
-    } else if (result->job_id.len == 0) {
+    } else if (attempt->len == 0 && result->job_id.len == 0) {
         *error = NGX_HTTP_VIDGEN_BAD_FIELD;
         return NGX_DECLINED;
+    }
+
+    if (ngx_vidgen_store_copy(webhook->task.pool, &webhook->params.attempt,
+                              attempt)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
     return ngx_http_vidgen_webhook_params(webhook, event, result, ttl);
@@ -260,14 +200,14 @@ ngx_http_vidgen_webhook_params(ngx_http_vidgen_webhook_t *webhook,
     body = event->body.len <= NGX_HTTP_VIDGEN_PARKED_BODY_MAX ? &event->body
                                                               : &none;
 
-    if (ngx_http_vidgen_task_copy(pool, &params->provider_job_id,
-                                  &result->job_id) != NGX_OK
-        || ngx_http_vidgen_task_copy(pool, &params->video_url,
-                                     &result->video_url) != NGX_OK
-        || ngx_http_vidgen_task_copy(pool, &params->error,
-                                     &result->error) != NGX_OK
-        || ngx_http_vidgen_task_copy(pool, &params->body, body) != NGX_OK
-        || ngx_http_vidgen_task_number(pool, &params->ttl, ttl) != NGX_OK)
+    if (ngx_vidgen_store_copy(pool, &params->provider_job_id,
+                              &result->job_id) != NGX_OK
+        || ngx_vidgen_store_copy(pool, &params->video_url,
+                                 &result->video_url) != NGX_OK
+        || ngx_vidgen_store_copy(pool, &params->error,
+                                 &result->error) != NGX_OK
+        || ngx_vidgen_store_copy(pool, &params->body, body) != NGX_OK
+        || ngx_vidgen_text_number(pool, &params->ttl, ttl) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -328,8 +268,7 @@ ngx_http_vidgen_webhook_applied(ngx_vidgen_pg_call_t *call,
         ngx_http_vidgen_webhook_report(webhook, &row);
 
         if (webhook->task.request) {
-            rc = ngx_http_vidgen_webhook_answer(webhook->task.request,
-                                                webhook->task.ctx, &row);
+            rc = ngx_http_vidgen_webhook_answer(webhook->task.request, &row);
             ngx_http_vidgen_task_answer(&webhook->task, rc);
         }
 
@@ -390,10 +329,7 @@ ngx_http_vidgen_webhook_report(ngx_http_vidgen_webhook_t *webhook,
          outcome->outcome.len;
          outcome++)
     {
-        if (outcome->outcome.len == row->outcome.len
-            && ngx_memcmp(outcome->outcome.data, row->outcome.data,
-                          row->outcome.len) == 0)
-        {
+        if (ngx_vidgen_text_same(&outcome->outcome, &row->outcome)) {
             break;
         }
     }
@@ -425,33 +361,4 @@ ngx_http_vidgen_webhook_report(ngx_http_vidgen_webhook_t *webhook,
                       " vidgen.refund_credits raised: %V",
                       &row->job, &row->refund_error);
     }
-}
-
-
-static ngx_int_t
-ngx_http_vidgen_webhook_answer(ngx_http_request_t *r,
-    ngx_http_vidgen_ctx_t *ctx, ngx_vidgen_store_apply_row_t *row)
-{
-    ngx_http_vidgen_ctx_keep(r, &ctx->outcome, &row->outcome);
-    ngx_http_vidgen_ctx_keep(r, &ctx->job_id, &row->job);
-    ngx_http_vidgen_ctx_keep(r, &ctx->job_status, &row->status);
-
-    if (ngx_vidgen_store_is(&row->outcome, "not_found")) {
-        return ngx_http_vidgen_send_error(r, NGX_HTTP_VIDGEN_UNKNOWN_JOB,
-                                          NULL);
-    }
-
-    if (ngx_vidgen_store_is(&row->outcome, "mismatch")) {
-        return ngx_http_vidgen_send_error(r, NGX_HTTP_VIDGEN_WRONG_JOB, NULL);
-    }
-
-    if (ngx_vidgen_store_true(&row->replay)) {
-        ctx->replay = 1;
-
-        if (ngx_http_vidgen_add_replay(r) != NGX_OK) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-    }
-
-    return ngx_http_vidgen_send_success(r, &row->job);
 }

@@ -257,12 +257,12 @@ ngx_vidgen_alert_obey(ngx_vidgen_alert_t *alert,
                                  ngx_vidgen_store_is(&row->kind, "up")
                                  ? &ngx_vidgen_alert_up
                                  : &ngx_vidgen_alert_down,
-                                 ngx_vidgen_monitor_value(&row->began), 0);
+                                 ngx_vidgen_store_integer(&row->began), 0);
         return;
     }
 
     if (ngx_vidgen_store_is(&row->outcome, "wait")) {
-        ms = ngx_vidgen_monitor_value(&row->wait);
+        ms = ngx_vidgen_store_integer(&row->wait);
         ms = ngx_min(ms, NGX_VIDGEN_ALERT_AWAIT);
         alert->next = ngx_current_msec + ngx_max(ms, 100);
         return;

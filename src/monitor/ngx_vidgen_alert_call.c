@@ -1,5 +1,6 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include "base/ngx_vidgen_text.h"
 #include "monitor/ngx_vidgen_alert_int.h"
 #include "monitor/ngx_vidgen_monitor_int.h"
 
@@ -50,15 +51,15 @@ ngx_vidgen_alert_ask(ngx_vidgen_alert_t *alert)
     params->word = alert->word;
     params->holder = monitor->alerter->holder;
 
-    if (ngx_vidgen_monitor_number(pool, &params->since,
-                                  ngx_vidgen_alert_since(alert)) != NGX_OK
-        || ngx_vidgen_monitor_number(pool, &params->every, conf->every)
+    if (ngx_vidgen_text_number(pool, &params->since,
+                               ngx_vidgen_alert_since(alert)) != NGX_OK
+        || ngx_vidgen_text_number(pool, &params->every, conf->every)
            != NGX_OK
-        || ngx_vidgen_monitor_number(pool, &params->repeat, conf->repeat)
+        || ngx_vidgen_text_number(pool, &params->repeat, conf->repeat)
            != NGX_OK
-        || ngx_vidgen_monitor_number(pool, &params->lease,
-                                     monitor->conf->timeout
-                                     + NGX_VIDGEN_ALERT_MARGIN) != NGX_OK
+        || ngx_vidgen_text_number(pool, &params->lease,
+                                  monitor->conf->timeout
+                                  + NGX_VIDGEN_ALERT_MARGIN) != NGX_OK
         || ngx_vidgen_monitor_call_start(&call->call, NGX_VIDGEN_STORE_ALERT,
                                          params) != NGX_OK)
     {
@@ -125,9 +126,9 @@ ngx_vidgen_alert_tell(ngx_vidgen_alert_t *alert, ngx_uint_t sent,
     params->alone = ngx_vidgen_store_boolean[alone];
     params->holder = monitor->alerter->holder;
 
-    if (ngx_vidgen_monitor_number(pool, &params->since, alert->began)
+    if (ngx_vidgen_text_number(pool, &params->since, alert->began)
         != NGX_OK
-        || ngx_vidgen_monitor_number(pool, &params->pause, pause) != NGX_OK
+        || ngx_vidgen_text_number(pool, &params->pause, pause) != NGX_OK
         || ngx_vidgen_monitor_call_start(&call->call, NGX_VIDGEN_STORE_ALERTED,
                                          params) != NGX_OK)
     {

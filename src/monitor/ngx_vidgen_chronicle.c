@@ -1,5 +1,6 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include "base/ngx_vidgen_text.h"
 #include "monitor/ngx_vidgen_monitor_int.h"
 #include "shm/ngx_vidgen_relay.h"
 
@@ -30,14 +31,6 @@ static ngx_vidgen_chronicle_row_t *ngx_vidgen_chronicle_next(
     ngx_vidgen_monitor_t *monitor);
 static void ngx_vidgen_chronicle_written(ngx_vidgen_pg_call_t *call,
     ngx_vidgen_pg_result_t *result);
-
-
-/* by ngx_vidgen_health_e */
-ngx_str_t  ngx_vidgen_chronicle_words[] = {
-    ngx_string("healthy"),
-    ngx_string("degraded"),
-    ngx_string("down")
-};
 
 
 void
@@ -113,16 +106,14 @@ ngx_vidgen_chronicle_seeded(ngx_vidgen_pg_call_t *call,
     {
         ngx_memzero(&health, sizeof(ngx_vidgen_health_t));
 
-        health.response_time_ms = ngx_vidgen_monitor_value(&row.response_time);
-        health.failures = ngx_vidgen_monitor_value(&row.failures);
-        health.last_check = ngx_vidgen_monitor_value(&row.checked);
-        health.since = ngx_vidgen_monitor_value(&row.since);
+        health.response_time_ms = ngx_vidgen_store_integer(&row.response_time);
+        health.failures = ngx_vidgen_store_integer(&row.failures);
+        health.last_check = ngx_vidgen_store_integer(&row.checked);
+        health.since = ngx_vidgen_store_integer(&row.since);
         health.renewed = health.last_check;
 
         for (i = NGX_VIDGEN_HEALTHY; i <= NGX_VIDGEN_DOWN; i++) {
-            if (ngx_vidgen_chronicle_words[i].len == row.status.len
-                && ngx_strncmp(ngx_vidgen_chronicle_words[i].data,
-                               row.status.data, row.status.len) == 0)
+            if (ngx_vidgen_text_same(&ngx_vidgen_health_names[i], &row.status))
             {
                 health.status = i;
 
@@ -253,13 +244,13 @@ ngx_vidgen_chronicle_write(ngx_vidgen_monitor_t *monitor,
     pool = row->call.pool;
 
     row->params.provider = provider->name;
-    row->params.status = ngx_vidgen_chronicle_words[health->status];
+    row->params.status = ngx_vidgen_health_names[health->status];
 
-    if (ngx_vidgen_monitor_number(pool, &row->params.response_time,
-                                  health->response_time_ms) != NGX_OK
-        || ngx_vidgen_monitor_number(pool, &row->params.failures,
-                                     health->failures) != NGX_OK
-        || ngx_vidgen_monitor_number(pool, &row->params.checked, when_ms)
+    if (ngx_vidgen_text_number(pool, &row->params.response_time,
+                               health->response_time_ms) != NGX_OK
+        || ngx_vidgen_text_number(pool, &row->params.failures,
+                                  health->failures) != NGX_OK
+        || ngx_vidgen_text_number(pool, &row->params.checked, when_ms)
            != NGX_OK)
     {
         ngx_destroy_pool(pool);
@@ -291,7 +282,7 @@ ngx_vidgen_chronicle_say(ngx_vidgen_monitor_t *monitor,
     ngx_log_error(levels[health->status], monitor->log, 0,
                   "vidgen: provider \"%V\" is %V: %ui failures in a row,"
                   " %ui ms%s%s", &provider->name,
-                  &ngx_vidgen_chronicle_words[health->status],
+                  &ngx_vidgen_health_names[health->status],
                   health->failures, health->response_time_ms,
                   health->reason[0] ? ", " : "", health->reason);
 }

@@ -85,19 +85,6 @@ ngx_int_t ngx_vidgen_monitor_call_start(ngx_vidgen_monitor_call_t *call,
 ngx_int_t ngx_vidgen_monitor_call_check(ngx_vidgen_monitor_call_t *call,
     ngx_vidgen_pg_result_t *result);
 
-/* Prints n, or an interval of ms, into pool. */
-ngx_int_t ngx_vidgen_monitor_number(ngx_pool_t *pool, ngx_str_t *text,
-    int64_t n);
-ngx_int_t ngx_vidgen_monitor_interval(ngx_pool_t *pool, ngx_str_t *text,
-    ngx_msec_t ms);
-
-/* Copies text; data NULL if it is empty: SQL's NULL. */
-ngx_int_t ngx_vidgen_monitor_copy(ngx_pool_t *pool, ngx_str_t *copy,
-    ngx_str_t *text);
-
-/* A number of a row; 0 for NULL and for what is none. */
-int64_t ngx_vidgen_monitor_value(ngx_str_t *text);
-
 /* ms and a tenth more or less */
 ngx_msec_t ngx_vidgen_monitor_jitter(ngx_msec_t ms);
 
@@ -132,8 +119,6 @@ void ngx_vidgen_chronicle_write(ngx_vidgen_monitor_t *monitor,
     int64_t when_ms);
 void ngx_vidgen_chronicle_say(ngx_vidgen_monitor_t *monitor,
     ngx_vidgen_provider_t *provider, ngx_vidgen_health_t *health);
-
-extern ngx_str_t  ngx_vidgen_chronicle_words[];  /* by ngx_vidgen_health_e */
 
 
 /* the others: _create returns NGX_ERROR for no memory */

@@ -1,5 +1,6 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include "base/ngx_vidgen_text.h"
 #include "monitor/ngx_vidgen_monitor_int.h"
 #include "monitor/ngx_vidgen_poll_int.h"
 
@@ -204,12 +205,12 @@ ngx_vidgen_poll_lease(ngx_vidgen_poller_t *poller)
     lease->poller = poller;
 
     if (ngx_vidgen_poll_names(poller, pool, &lease->params.providers) != NGX_OK
-        || ngx_vidgen_monitor_interval(pool, &lease->params.overdue,
-                                       conf->overdue) != NGX_OK
-        || ngx_vidgen_monitor_number(pool, &lease->params.limit,
-                                     NGX_VIDGEN_POLL_LIMIT) != NGX_OK
-        || ngx_vidgen_monitor_interval(pool, &lease->params.lease,
-                                       NGX_VIDGEN_POLL_LEASE(conf->timeout))
+        || ngx_vidgen_store_interval(pool, &lease->params.overdue,
+                                     conf->overdue) != NGX_OK
+        || ngx_vidgen_text_number(pool, &lease->params.limit,
+                                  NGX_VIDGEN_POLL_LIMIT) != NGX_OK
+        || ngx_vidgen_store_interval(pool, &lease->params.lease,
+                                     NGX_VIDGEN_POLL_LEASE(conf->timeout))
            != NGX_OK
         || ngx_vidgen_monitor_call_start(&lease->call, NGX_VIDGEN_STORE_DUE,
                                          &lease->params) != NGX_OK)
@@ -309,19 +310,15 @@ static void
 ngx_vidgen_poll_take(ngx_vidgen_poller_t *poller,
     ngx_vidgen_store_due_row_t *row)
 {
-    ngx_str_t              *name;
     ngx_uint_t              i;
     ngx_vidgen_pollee_t    *pollee;
     ngx_vidgen_poll_job_t  *job;
 
     for (i = 0; i < poller->n; i++) {
         pollee = &poller->pollees[i];
-        name = &pollee->provider->name;
 
         if ((row->provider.len == 0 && pollee->provider->index == 0)
-            || (row->provider.len == name->len
-                && ngx_strncmp(row->provider.data, name->data, name->len)
-                   == 0))
+            || ngx_vidgen_text_same(&row->provider, &pollee->provider->name))
         {
             job = ngx_vidgen_poll_job_create(pollee, row);
 

@@ -1,5 +1,6 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include "base/ngx_vidgen_text.h"
 #include "monitor/ngx_vidgen_monitor_int.h"
 #include "monitor/ngx_vidgen_poll_int.h"
 #include "shm/ngx_vidgen_metric.h"
@@ -42,7 +43,7 @@ ngx_vidgen_poll_job_create(ngx_vidgen_pollee_t *pollee,
     }
 
     job->pollee = pollee;
-    job->polls = ngx_vidgen_monitor_value(&row->polls);
+    job->polls = ngx_vidgen_store_integer(&row->polls);
 
     if (ngx_vidgen_poll_job_fill(job, row) != NGX_OK) {
         ngx_destroy_pool(job->call.pool);
@@ -63,15 +64,15 @@ ngx_vidgen_poll_job_fill(ngx_vidgen_poll_job_t *job,
     pool = job->call.pool;
     values = job->source.values;
 
-    if (ngx_vidgen_monitor_copy(pool, &job->attempt, &row->attempt) != NGX_OK
-        || ngx_vidgen_monitor_copy(pool, &job->job, &row->job) != NGX_OK
-        || ngx_vidgen_monitor_copy(pool, &values[NGX_VIDGEN_VALUE_USER],
-                                   &row->user) != NGX_OK
-        || ngx_vidgen_monitor_copy(pool, &values[NGX_VIDGEN_VALUE_MODEL],
-                                   &row->model) != NGX_OK
-        || ngx_vidgen_monitor_copy(pool, &values[NGX_VIDGEN_VALUE_PROMPT],
-                                   &row->prompt) != NGX_OK
-        || ngx_vidgen_monitor_copy(pool,
+    if (ngx_vidgen_store_copy(pool, &job->attempt, &row->attempt) != NGX_OK
+        || ngx_vidgen_store_copy(pool, &job->job, &row->job) != NGX_OK
+        || ngx_vidgen_store_copy(pool, &values[NGX_VIDGEN_VALUE_USER],
+                                 &row->user) != NGX_OK
+        || ngx_vidgen_store_copy(pool, &values[NGX_VIDGEN_VALUE_MODEL],
+                                 &row->model) != NGX_OK
+        || ngx_vidgen_store_copy(pool, &values[NGX_VIDGEN_VALUE_PROMPT],
+                                 &row->prompt) != NGX_OK
+        || ngx_vidgen_store_copy(pool,
                               &values[NGX_VIDGEN_VALUE_PROVIDER_JOB_ID],
                               &row->provider_job_id) != NGX_OK)
     {
@@ -110,7 +111,7 @@ ngx_vidgen_poll_job_kept(ngx_vidgen_poll_job_t *job, ngx_str_t *text)
         return NGX_OK;
     }
 
-    if (ngx_vidgen_monitor_copy(job->call.pool, &copy, text) != NGX_OK) {
+    if (ngx_vidgen_store_copy(job->call.pool, &copy, text) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -361,9 +362,7 @@ ngx_vidgen_poll_job_is(ngx_vidgen_poll_job_t *job, ngx_str_t *id)
 
     own = &job->source.values[NGX_VIDGEN_VALUE_PROVIDER_JOB_ID];
 
-    return id->len == 0
-           || (id->len == own->len
-               && ngx_strncmp(id->data, own->data, own->len) == 0);
+    return id->len == 0 || ngx_vidgen_text_same(id, own);
 }
 
 

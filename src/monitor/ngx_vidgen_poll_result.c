@@ -1,5 +1,6 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include "base/ngx_vidgen_text.h"
 #include "monitor/ngx_vidgen_monitor_int.h"
 #include "monitor/ngx_vidgen_poll_int.h"
 #include "shm/ngx_vidgen_metric.h"
@@ -55,11 +56,11 @@ ngx_vidgen_poll_apply(ngx_vidgen_poll_job_t *job,
 
     job->call.call.handler = ngx_vidgen_poll_applied;
 
-    if (ngx_vidgen_monitor_copy(pool, &params->video_url, &result->video_url)
+    if (ngx_vidgen_store_copy(pool, &params->video_url, &result->video_url)
         != NGX_OK
-        || ngx_vidgen_monitor_copy(pool, &params->error, &result->error)
+        || ngx_vidgen_store_copy(pool, &params->error, &result->error)
            != NGX_OK
-        || ngx_vidgen_monitor_number(pool, &params->ttl, conf->ttl) != NGX_OK
+        || ngx_vidgen_text_number(pool, &params->ttl, conf->ttl) != NGX_OK
         || ngx_vidgen_monitor_call_start(&job->call, NGX_VIDGEN_STORE_APPLY,
                                          params) != NGX_OK)
     {
@@ -156,7 +157,7 @@ ngx_vidgen_poll_again(ngx_vidgen_poll_job_t *job, time_t after)
     params->attempt = job->attempt;
     job->call.call.handler = ngx_vidgen_poll_done;
 
-    if (ngx_vidgen_monitor_number(pool, &params->due, ms) == NGX_OK
+    if (ngx_vidgen_text_number(pool, &params->due, ms) == NGX_OK
         && ngx_vidgen_monitor_call_start(&job->call, NGX_VIDGEN_STORE_POLLED,
                                          params) == NGX_OK)
     {

@@ -30,9 +30,6 @@ static void ngx_vidgen_probe_complain(ngx_vidgen_prober_t *probe,
     const char *why);
 
 
-static ngx_str_t  ngx_vidgen_probe_credentials = ngx_string("credentials");
-
-
 ngx_int_t
 ngx_vidgen_probe_create(ngx_vidgen_monitor_t *monitor)
 {
@@ -228,7 +225,7 @@ ngx_vidgen_probe_judge(ngx_vidgen_prober_t *probe,
     }
 
     if (answer->status == 401 || answer->status == 403) {
-        *reason = ngx_vidgen_probe_credentials;
+        *reason = ngx_vidgen_health_credentials;
         return 0;
     }
 
@@ -262,7 +259,7 @@ ngx_vidgen_probe_signal(ngx_vidgen_prober_t *probe,
 
     metric = ok ? NGX_VIDGEN_PROBE_PASSED : NGX_VIDGEN_PROBE_FAILED;
 
-    if (reason->data == ngx_vidgen_probe_credentials.data) {
+    if (reason->data == ngx_vidgen_health_credentials.data) {
         metric = NGX_VIDGEN_PROBE_CREDENTIALS;
     }
 

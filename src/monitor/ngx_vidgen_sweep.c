@@ -1,6 +1,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include "base/ngx_vidgen_id.h"
+#include "base/ngx_vidgen_text.h"
 #include "monitor/ngx_vidgen_monitor_int.h"
 #include "shm/ngx_vidgen_metric.h"
 
@@ -132,12 +133,12 @@ ngx_vidgen_sweep_start(ngx_vidgen_monitor_t *monitor)
     pool = sweep->call.pool;
     sweep->call.call.timeout = NGX_VIDGEN_SWEEP_TIMEOUT;
 
-    if (ngx_vidgen_monitor_interval(pool, &sweep->params.unknown,
-                                    monitor->conf->unknown) != NGX_OK
-        || ngx_vidgen_monitor_interval(pool, &sweep->params.expire,
-                                       monitor->conf->expire) != NGX_OK
-        || ngx_vidgen_monitor_number(pool, &sweep->params.limit,
-                                     NGX_VIDGEN_SWEEP_LIMIT) != NGX_OK
+    if (ngx_vidgen_store_interval(pool, &sweep->params.unknown,
+                                  monitor->conf->unknown) != NGX_OK
+        || ngx_vidgen_store_interval(pool, &sweep->params.expire,
+                                     monitor->conf->expire) != NGX_OK
+        || ngx_vidgen_text_number(pool, &sweep->params.limit,
+                                  NGX_VIDGEN_SWEEP_LIMIT) != NGX_OK
         || ngx_vidgen_monitor_call_start(&sweep->call, NGX_VIDGEN_STORE_SWEEP,
                                          &sweep->params) != NGX_OK)
     {
@@ -205,11 +206,11 @@ ngx_vidgen_sweep_report(ngx_vidgen_monitor_t *monitor,
     ngx_vidgen_sweeper_t  *sweeper;
 
     sweeper = monitor->sweeper;
-    lost = ngx_vidgen_monitor_value(&row->lost);
-    errors = ngx_vidgen_monitor_value(&row->refund_errors);
-    refunds_due = ngx_vidgen_monitor_value(&row->refunds_due);
-    orphans = ngx_vidgen_monitor_value(&row->old_orphans);
-    apart = ngx_vidgen_monitor_value(&row->clock) / 1000 - ngx_time();
+    lost = ngx_vidgen_store_integer(&row->lost);
+    errors = ngx_vidgen_store_integer(&row->refund_errors);
+    refunds_due = ngx_vidgen_store_integer(&row->refunds_due);
+    orphans = ngx_vidgen_store_integer(&row->old_orphans);
+    apart = ngx_vidgen_store_integer(&row->clock) / 1000 - ngx_time();
 
     if (lost) {
         ngx_log_error(NGX_LOG_WARN, monitor->log, 0,

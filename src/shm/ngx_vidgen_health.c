@@ -1,5 +1,6 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include "base/ngx_vidgen_text.h"
 #include "shm/ngx_vidgen_health.h"
 #include "shm/ngx_vidgen_zone.h"
 #include "shm/ngx_vidgen_zone_int.h"
@@ -18,7 +19,13 @@ static void ngx_vidgen_health_reason(ngx_vidgen_health_t *health,
     ngx_str_t *reason);
 
 
-static ngx_str_t  ngx_vidgen_health_credentials = ngx_string("credentials");
+ngx_str_t  ngx_vidgen_health_names[] = {
+    ngx_string("healthy"),
+    ngx_string("degraded"),
+    ngx_string("down")
+};
+
+ngx_str_t  ngx_vidgen_health_credentials = ngx_string("credentials");
 static ngx_str_t  ngx_vidgen_health_slow = ngx_string("slow");
 
 
@@ -58,11 +65,7 @@ ngx_vidgen_health_signal(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
     ngx_vidgen_health_e          before;
     ngx_vidgen_health_record_t   copy, *record;
 
-    credentials = reason->len == ngx_vidgen_health_credentials.len
-                  && ngx_memcmp(reason->data,
-                                ngx_vidgen_health_credentials.data,
-                                reason->len)
-                     == 0;
+    credentials = ngx_vidgen_text_same(reason, &ngx_vidgen_health_credentials);
 
     slow = ok && rule->slow && response_time_ms > rule->slow;
 
@@ -102,7 +105,7 @@ ngx_vidgen_health_signal(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
         copy.health.since = ngx_time();
 
         if (!probe) {
-            ngx_vidgen_health_change(zone->sh, &copy);
+            ngx_vidgen_relay_note(zone->sh, &copy);
         }
     }
 

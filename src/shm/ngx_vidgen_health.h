@@ -18,6 +18,11 @@ typedef enum {
     NGX_VIDGEN_DOWN
 } ngx_vidgen_health_e;
 
+extern ngx_str_t  ngx_vidgen_health_names[];     /* by ngx_vidgen_health_e */
+
+/* the reason that a provider is degraded, not down, if it refuses our key */
+extern ngx_str_t  ngx_vidgen_health_credentials;
+
 typedef struct {
     ngx_uint_t             fails;        /* in a row that make it down */
     ngx_uint_t             passes;       /* in a row that end an outage */

@@ -76,26 +76,3 @@ ngx_vidgen_health_store(ngx_vidgen_zone_t *zone,
 
     *record = *copy;
 }
-
-
-void
-ngx_vidgen_health_change(ngx_vidgen_zone_sh_t *sh,
-    ngx_vidgen_health_record_t *copy)
-{
-    ngx_vidgen_relay_change_t  *change;
-
-    change = &sh->change[sh->changes % NGX_VIDGEN_RELAY_CHANGES];
-
-    change->len = copy->len;
-    ngx_memcpy(change->name, copy->name, sizeof(copy->name));
-
-    change->status = copy->health.status;
-    change->failures = copy->health.failures;
-    change->response_time_ms = copy->health.response_time_ms;
-    change->when_ms = ngx_vidgen_relay_now();
-
-    /* counted when it is there, should this process die here */
-
-    ngx_memory_barrier();
-    sh->changes++;
-}

@@ -84,6 +84,29 @@ ngx_vidgen_relay_probe(ngx_vidgen_zone_t *zone, ngx_str_t *provider)
 }
 
 
+void
+ngx_vidgen_relay_note(ngx_vidgen_zone_sh_t *sh,
+    ngx_vidgen_health_record_t *record)
+{
+    ngx_vidgen_relay_change_t  *change;
+
+    change = &sh->change[sh->changes % NGX_VIDGEN_RELAY_CHANGES];
+
+    change->len = record->len;
+    ngx_memcpy(change->name, record->name, sizeof(record->name));
+
+    change->status = record->health.status;
+    change->failures = record->health.failures;
+    change->response_time_ms = record->health.response_time_ms;
+    change->when_ms = ngx_vidgen_relay_now();
+
+    /* counted when it is there, should this process die here */
+
+    ngx_memory_barrier();
+    sh->changes++;
+}
+
+
 ngx_uint_t
 ngx_vidgen_relay_changed(ngx_vidgen_zone_t *zone,
     ngx_vidgen_relay_change_t *change)

@@ -40,6 +40,9 @@ typedef struct {
 } ngx_vidgen_seen_claim_t;
 
 
+/* ms; a claim that is older was left by a worker that died */
+#define NGX_VIDGEN_SEEN_LEASE  60000
+
 /*
  * Looks key up and claims it if it is not there.
  *   NGX_OK        done: value is filled

@@ -99,9 +99,13 @@ ngx_vidgen_health_record_t *ngx_vidgen_health_open(ngx_vidgen_zone_sh_t *sh,
 void ngx_vidgen_health_store(ngx_vidgen_zone_t *zone,
     ngx_vidgen_health_record_t *record, ngx_vidgen_health_record_t *copy);
 
-/* Keeps what live traffic has made of a provider for the monitor. */
-void ngx_vidgen_health_change(ngx_vidgen_zone_sh_t *sh,
-    ngx_vidgen_health_record_t *copy);
+
+/*
+ * ngx_vidgen_relay.c, under the lock: keeps for the monitor what live traffic
+ * has made of a provider.
+ */
+void ngx_vidgen_relay_note(ngx_vidgen_zone_sh_t *sh,
+    ngx_vidgen_health_record_t *record);
 
 
 #endif /* _NGX_VIDGEN_ZONE_INT_H_INCLUDED_ */
