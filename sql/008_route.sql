@@ -300,16 +300,23 @@ BEGIN
 END $$;
 
 
--- The attempts that a provider has open, by the index of each kind.
+-- The attempts that a provider has open, by the index of each kind, but counted
+-- no further than p_most.
 
-CREATE OR REPLACE FUNCTION vidgen.open_at(p_provider text) RETURNS integer
+CREATE OR REPLACE FUNCTION vidgen.open_at(p_provider text, p_most integer)
+RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    RETURN (SELECT count(*) FROM vidgen.attempts a
-             WHERE a.provider = p_provider
-               AND a.state IN ('sending', 'unknown'))
-           + (SELECT count(*) FROM vidgen.attempts a
-               WHERE a.provider = p_provider AND a.state = 'accepted');
+    RETURN (SELECT count(*)
+              FROM ((SELECT FROM vidgen.attempts a
+                      WHERE a.provider = p_provider
+                        AND a.state IN ('sending', 'unknown')
+                      LIMIT p_most)
+                    UNION ALL
+                    (SELECT FROM vidgen.attempts a
+                      WHERE a.provider = p_provider AND a.state = 'accepted'
+                      LIMIT p_most)
+                    LIMIT p_most) o);
 END $$;
 
 
@@ -324,10 +331,11 @@ DECLARE
     v_left  text[];
     v_call  vidgen.generation;
 BEGIN
-    SELECT jsonb_object_agg(n.name, vidgen.open_at(n.name)) INTO v_open
-      FROM (SELECT DISTINCT p.name
+    SELECT jsonb_object_agg(n.name, vidgen.open_at(n.name, n.cap)) INTO v_open
+      FROM (SELECT p.name, max(p.cap) AS cap
               FROM unnest(p_calls) c, unnest(c.providers, c.caps) p (name, cap)
-             WHERE p.cap IS NOT NULL) n;
+             WHERE p.cap IS NOT NULL
+             GROUP BY p.name) n;
 
     FOR i IN 1 .. cardinality(p_calls) LOOP
         v_call := p_calls[i];

@@ -70,7 +70,8 @@ END $$;
 -- Any event that fits teaches its attempt the provider's id; one that shows
 -- the provider at work on an attempt that was thought to be unsent, refused
 -- or lost opens it again while the job is open.  What is not to be believed
--- makes the attempt due for a poll, unless it comes from one.
+-- makes the attempt due for a poll, unless it comes from one; such an attempt
+-- opens again even if the job has ended, for it may be money lost.
 
 CREATE OR REPLACE FUNCTION vidgen.move_attempts(p_events vidgen.event[])
 RETURNS vidgen.applied[]
@@ -149,6 +150,11 @@ BEGIN
                                           m.provider_job_id) IS NOT NULL
                         THEN 'accepted'
                         WHEN m.outcome = 'applied'
+                             OR m.outcome = 'no_verdict'
+                                AND m.source IS DISTINCT FROM 'poll'
+                                AND m.state IN ('unsent', 'refused', 'lost')
+                                AND coalesce(m.attempt_provider_job_id,
+                                             m.provider_job_id) IS NOT NULL
                         THEN 'accepted'
                         ELSE m.state END AS state) n
          WHERE a.id = m.attempt

@@ -44,7 +44,7 @@ CREATE OR REPLACE FUNCTION vidgen.moves_to_full(p_attempt uuid, p_state text,
 RETURNS boolean
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    RETURN vidgen.open_at(p_provider)
+    RETURN vidgen.open_at(p_provider, p_max_jobs + 1)
            - (SELECT count(*) FROM vidgen.attempts a
                WHERE a.id = p_attempt AND a.provider = p_provider
                  AND a.state = 'sending' AND p_state <> 'unknown')
@@ -224,6 +224,22 @@ BEGIN
 END $$;
 
 
+-- That of before did not say what a refund raised.
+
+DO $$
+DECLARE
+    v_old  regprocedure;
+BEGIN
+    FOR v_old IN
+        SELECT p.oid FROM pg_proc p
+         WHERE p.pronamespace = 'vidgen'::regnamespace
+           AND p.proname = 'abandon' AND 'refund_error' <> ALL (p.proargnames)
+    LOOP
+        EXECUTE 'DROP FUNCTION ' || v_old;
+    END LOOP;
+END $$;
+
+
 -- Closes the last attempt of an operation that gives up, settles its job and
 -- finishes or frees the key.
 --
@@ -239,12 +255,13 @@ END $$;
 --           nothing was held
 -- http_status: 200 where an attempt of the job is accepted or completed, whose
 -- provider is told; 202 where it is open otherwise; else NULL.
+-- refund_error: vidgen.refund_credits() raised; the sweep tries again.
 
 CREATE OR REPLACE FUNCTION vidgen.abandon(p_job uuid[], p_attempt uuid[],
     p_state text[], p_http_status integer[], p_reason text[], p_error text[],
     p_answer_status integer[], p_answer_error text[], p_answer_code text[])
 RETURNS TABLE (ord integer, outcome text, status text, provider text,
-               refunded boolean, http_status integer)
+               refunded boolean, http_status integer, refund_error text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off SET jit = off
@@ -252,6 +269,8 @@ SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_absent  text[];
+    v_due     uuid[];
+    v_errors  text[];
 BEGIN
     -- a begin whose outcome the caller does not know may be committing
 
@@ -273,7 +292,9 @@ BEGIN
     PERFORM vidgen.settle_jobs(p_job);
     PERFORM vidgen.close_keys(p_job, p_answer_status, p_answer_error,
                               p_answer_code);
-    PERFORM vidgen.refund_jobs(p_job);
+
+    SELECT array_agg(f.job_id), array_agg(f.error) INTO v_due, v_errors
+      FROM vidgen.refund_jobs(p_job) f;
 
     RETURN QUERY
     SELECT c.ord::integer,
@@ -289,7 +310,7 @@ BEGIN
            AND NOT EXISTS (SELECT FROM vidgen.ledger l
                             WHERE l.job_id = c.job AND l.entry = 'refund'
                               AND l.refund_due),
-           n.http_status
+           n.http_status, v_errors[array_position(v_due, c.job)]
       FROM unnest(p_job) WITH ORDINALITY c (job, ord)
       LEFT JOIN video_jobs j ON j.id = c.job
      CROSS JOIN LATERAL

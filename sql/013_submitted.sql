@@ -115,6 +115,22 @@ BEGIN
 END $$;
 
 
+-- That of before did not say what a refund raised.
+
+DO $$
+DECLARE
+    v_old  regprocedure;
+BEGIN
+    FOR v_old IN
+        SELECT p.oid FROM pg_proc p
+         WHERE p.pronamespace = 'vidgen'::regnamespace
+           AND p.proname = 'submitted' AND 'refund_error' <> ALL (p.proargnames)
+    LOOP
+        EXECUTE 'DROP FUNCTION ' || v_old;
+    END LOOP;
+END $$;
+
+
 -- Records the provider's job id of an attempt, consumes what was parked for it
 -- and finishes the generation's key with the answer.
 --
@@ -133,6 +149,8 @@ END $$;
 --                 cannot be true.  The attempt is unknown (reason
 --                 invalid_answer), as one without an id would be: 202
 --   absent        there is no such attempt of this job
+-- refund_error: the job failed and vidgen.refund_credits() raised; the sweep
+-- tries again
 --
 -- The same call again returns what is stored under the key, or, without a key,
 -- the job as it is now.  An attempt that has ended by then stays so, and one
@@ -143,7 +161,7 @@ CREATE OR REPLACE FUNCTION vidgen.submitted(p_job uuid[], p_attempt uuid[],
     p_http_status integer[], p_estimated_time integer[], p_due_ms integer[])
 RETURNS TABLE (ord integer, outcome text, job_id uuid, http_status integer,
                provider text, status text, estimated_time integer, error text,
-               code text)
+               code text, refund_error text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
 SET enable_mergejoin = off SET jit = off
@@ -152,6 +170,8 @@ SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_names   text[];
     v_failed  uuid[];
+    v_due     uuid[];
+    v_errors  text[];
 BEGIN
     -- the attempts that are there: no other is touched, the locks are theirs
 
@@ -191,12 +211,14 @@ BEGIN
     END IF;
 
     IF v_failed <> '{}' THEN
-        PERFORM vidgen.refund_jobs(v_failed);
+        SELECT array_agg(f.job_id), array_agg(f.error) INTO v_due, v_errors
+          FROM vidgen.refund_jobs(v_failed) f;
     END IF;
 
     RETURN QUERY
     SELECT n.ord, n.outcome, n.job_id, n.http_status, n.provider, n.status,
-           n.estimated_time, n.error, n.code
+           n.estimated_time, n.error, n.code,
+           v_errors[array_position(v_due, n.job_id)]
       FROM vidgen.answers(p_job, p_attempt, p_provider_job_id) n;
 END $$;
 

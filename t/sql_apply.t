@@ -5,7 +5,7 @@
 use strict;
 use warnings;
 
-use Test::More tests => 75;
+use Test::More tests => 81;
 
 use VidgenTest::Postgres;
 use VidgenTest::Sql qw(id);
@@ -189,6 +189,36 @@ $sql->call(next_attempt => { job => 'c1', attempt => 'ca1', next => 'ca2',
     status => 'processing' });
 is("$r->{outcome} " . $sql->attempt('ca1')->{state}, 'applied accepted',
     'work on what was refused opens it again');
+
+# and polled where the webhook itself is not believed
+$sql->call(begin => { job => 'c2', attempt => 'cb1' });
+$sql->call(next_attempt => { job => 'c2', attempt => 'cb1', next => 'cb2',
+    state => 'refused', reason => 'http_500' });
+$sql->call(submitted => { job => 'c2', attempt => 'cb2',
+    provider_job_id => 'pcb2' });
+$sql->call(apply => { attempt => 'cb1', provider_job_id => 'pcb1',
+    verdict => 'f', video_url => 'u' });
+$attempt = $sql->attempt('cb1');
+ok($attempt->{state} eq 'accepted' && $attempt->{due},
+    'what was refused is due for a poll');
+($r) = $sql->call(apply => { provider => 'b', provider_job_id => 'pcb2',
+    status => 'failed' });
+is("$r->{outcome} $r->{status}", 'applied queued',
+    '... and the job does not fail before it');
+
+$sql->call(begin => { job => 'c3', attempt => 'cc1' });
+$sql->call(abandon => { job => 'c3', attempt => 'cc1', state => 'unsent' });
+($r) = $sql->call(apply => { attempt => 'cc1', provider_job_id => 'pcc1',
+    verdict => 'f', video_url => 'u' });
+is("$r->{outcome} $r->{status}", 'no_verdict failed', 'the job has ended');
+ok($sql->attempt('cc1')->{due}, '... and its attempt is due all the same');
+($r) = $sql->call(apply => { attempt => 'cc1', provider_job_id => 'pcc1',
+    status => undef, verdict => 'f', source => 'poll' });
+is($sql->attempt('cc1')->{state}, 'accepted', 'a poll that says nothing');
+($r) = $sql->call(apply => { attempt => 'cc1', provider_job_id => 'pcc1',
+    video_url => 'u', source => 'poll' });
+is("$r->{outcome} $r->{status} " . $sql->attempt('cc1')->{late},
+    'late failed 1', 'the poll has the result, late');
 
 
 # --- parked

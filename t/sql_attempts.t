@@ -5,7 +5,7 @@
 use strict;
 use warnings;
 
-use Test::More tests => 58;
+use Test::More tests => 59;
 
 use VidgenTest::Postgres;
 use VidgenTest::Sql qw(id);
@@ -234,6 +234,7 @@ $sql->call(begin => { job => 'z1', attempt => 'za1' });
 ($r) = $sql->call(abandon => { job => 'z1', attempt => 'za1',
     state => 'unsent' });
 is("$r->{outcome} $r->{refunded}", 'closed 0', 'a refund that is due');
+like($r->{refund_error}, qr/^\w{5}: /, '... and why');
 
 $sql->check('in the end');
 is($pg->deadlocks, 0, 'no deadlock');

@@ -20,6 +20,7 @@ $sql->credits(u1 => 1000);
 
 my ($r, @r);
 my $state = sub { my $a = $sql->attempt($_[0]); $a ? $a->{state} : 'none' };
+my $open_at = sub { $sql->value("SELECT vidgen.open_at('$_[0]', 99)") };
 my $one = [{ name => 'one', max_jobs => 1 }];
 
 sub move {
@@ -55,13 +56,13 @@ is($r->{outcome}, 'go', 'without a bound');
 
 $sql->call(submitted => { job => 'holder', attempt => 'holder a',
     provider_job_id => 'p1' });
-is($sql->value("SELECT vidgen.open_at('one')"), 3, 'accepted ones count');
+is($open_at->('one'), 3, 'accepted ones count');
 $sql->call(apply => { provider => 'one', provider_job_id => 'p1' });
-is($sql->value("SELECT vidgen.open_at('one')"), 2, 'completed ones do not');
+is($open_at->('one'), 2, 'completed ones do not');
 $sql->call(abandon => { job => 'j1', attempt => 'j1 b', state => 'unknown' });
-is($sql->value("SELECT vidgen.open_at('one')"), 2, 'unknown ones do');
+is($open_at->('one'), 2, 'unknown ones do');
 $sql->call(abandon => { job => 'j2', attempt => 'j2 b', state => 'unsent' });
-is($sql->value("SELECT vidgen.open_at('one')"), 1, 'unsent ones do not');
+is($open_at->('one'), 1, 'unsent ones do not');
 
 # a round at the same provider
 
@@ -97,7 +98,7 @@ for my $round (0 .. 9) {
         max_jobs => 10 }) for 0 .. 3;
     $_->finish_call for @sessions;
 }
-is($sql->value("SELECT vidgen.open_at('ten')"), 10, 'from several sessions');
+is($open_at->('ten'), 10, 'from several sessions');
 
 
 # --- abandon: a webhook has shown that a provider has it
