@@ -60,7 +60,7 @@ sub new {
 
     return $class->SUPER::new(%opt,
         env    => { %env, %{ $opt{env} // {} } },
-        config => _config(%part, hooks => $hooks,
+        config => _config(%part, hooks => $hooks, single => $opt{single},
             providers => join "\n", @providers));
 }
 
@@ -68,7 +68,8 @@ sub new {
 sub _config {
     my (%part) = @_;
 
-    my $workers = $part{workers} || 1;
+    my $processes = $part{single} ? 'master_process off;'
+        : 'worker_processes ' . ($part{workers} || 1) . ';';
     my ($secret, $hooks) = $part{hooks}
         ? ('vidgen_secret env:TOKEN_SECRET;',
             "vidgen_webhook_url $part{hooks};") : ('', '');
@@ -76,7 +77,7 @@ sub _config {
     return <<"EOT";
 %%GLOBALS%%
 
-worker_processes $workers;
+$processes
 
 events { $part{events} }
 
