@@ -11,8 +11,8 @@ use lib "$FindBin::Bin/lib";
 use Test::More tests => 8;
 
 use VidgenTest::Books qw(customer everything wrong_books);
+use VidgenTest::Edge;
 use VidgenTest::Http qw(post);
-use VidgenTest::Nginx;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Util qw(wait_for);
@@ -20,38 +20,11 @@ use VidgenTest::Util qw(wait_for);
 my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $provider = VidgenTest::Provider->new;
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo },
-    env  => {
-        FAL_BASE_URL       => $provider->url,
-        FAL_API_KEY        => 'test-api-key',
-        FAL_WEBHOOK_SECRET => $provider->secret,
-    },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database    "%%DB%%" timeout=1m;
-    vidgen_monitor     off;
-    vidgen_idempotency required ttl=1s;
-    include            %%PROVIDERS%%/fal.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            https://example.com/hook;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /video-webhook  { vidgen_webhook; }
-    }
-}
-EOT
+my $nginx = VidgenTest::Edge->new(
+    db       => $pg->edge_conninfo,
+    database => 'timeout=1m',
+    http     => 'vidgen_idempotency required ttl=1s;',
+    fal      => $provider)->start;
 
 my $user = customer($pg, 10);
 my @order = ($nginx->url('/generate-video'),

@@ -13,50 +13,19 @@ use Digest::SHA qw(hmac_sha256_hex);
 use Test::More tests => 18;
 
 use VidgenTest::Books qw(wrong_books);
-use VidgenTest::Nginx;
-use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Wire;
 
-my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $provider = VidgenTest::Provider->new;
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo },
-    env  => {
+my $wire = VidgenTest::Wire->new(
+    provider   => $provider,
+    definition => 'fal',
+    env        => {
         FAL_BASE_URL       => $provider->url,
         FAL_API_KEY        => 'fal-api-key',
         FAL_WEBHOOK_SECRET => 'fal-webhook-secret',
-        VIDGEN_SECRET      => 'test-token-secret',
-    },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database    "%%DB%%";
-    vidgen_secret      env:VIDGEN_SECRET;
-    vidgen_monitor     poll=100ms;
-    include            %%PROVIDERS%%/fal.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            https://hooks.test/video-webhook;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /video-webhook  { vidgen_webhook; }
-    }
-}
-EOT
-
-my $wire = VidgenTest::Wire->new(pg => $pg, nginx => $nginx,
-    provider => $provider);
+    });
 my %input = (model_id => 'model-1', prompt => "a \"cat\" & \x{e9}",
     duration => 10, aspect_ratio => '9:16');
 
@@ -109,7 +78,7 @@ is($wire->job_in($order, 'failed'), 'failed f-4 - no GPU', 'failed');
 my $probe = $wire->asked('GET /fal-ai/health');
 is($wire->headers($probe), 'authorization: Key fal-api-key', 'a probe');
 
-is_deeply([wrong_books($pg)], [], 'the books are right');
+is_deeply([wrong_books($wire->pg)], [], 'the books are right');
 
 
 sub hook {

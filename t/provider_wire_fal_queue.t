@@ -15,13 +15,10 @@ use Test::More tests => 31;
 
 use VidgenTest::Books qw(wrong_books);
 use VidgenTest::Ed25519;
-use VidgenTest::Nginx;
-use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Util qw(wait_for);
-use VidgenTest::Wire qw(definition);
+use VidgenTest::Wire;
 
-my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $provider = VidgenTest::Provider->new;
 my ($key, $other) = map { VidgenTest::Ed25519->new } 1 .. 2;
 
@@ -29,46 +26,19 @@ $provider->on('^GET /.well-known/jwks.json$', body => { keys => [
     { kty => 'RSA', n => 'AQAB', e => 'AQAB' }, $other->jwk, $key->jwk ] });
 $provider->on('^GET /v1/meta$', body => { webhook_ip_ranges => [] });
 
-my $nginx = VidgenTest::Nginx->new(
-    vars  => { DB => $pg->edge_conninfo },
-    env   => {
+my $model = 'fal-ai/veo3/fast';
+my $wire = VidgenTest::Wire->new(
+    provider   => $provider,
+    definition => 'fal-queue',
+    env        => {
         FAL_QUEUE_BASE_URL => $provider->url,
         FAL_API_KEY        => 'fal-api-key',
-        VIDGEN_SECRET      => 'test-token-secret',
     },
-    files => { 'fal-queue.conf' => definition('fal-queue',
+    hosts      => {
         'https://rest.fal.ai' => $provider->url,
-        'https://api.fal.ai'  => $provider->url) },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database  "%%DB%%";
-    vidgen_secret    env:VIDGEN_SECRET;
-    vidgen_monitor   poll=100ms;
-    include          %%PREFIX%%/fal-queue.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            https://hooks.test/video-webhook;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video  { vidgen_generate; }
-        location = /video-webhook   { vidgen_webhook; }
-        location = /provider-health { vidgen_health; }
-    }
-}
-EOT
-
-my $model = 'fal-ai/veo3/fast';
-my $wire = VidgenTest::Wire->new(pg => $pg, nginx => $nginx,
-    provider => $provider, models => [$model]);
+        'https://api.fal.ai'  => $provider->url,
+    },
+    models     => [$model]);
 my $authorization = 'authorization: Key fal-api-key';
 
 # submit
@@ -168,7 +138,7 @@ my $probe = $wire->asked('GET /v1/meta');
 is($wire->headers($probe), $authorization, 'a probe');
 is($wire->health('fal-queue'), 'healthy', 'it is healthy');
 
-is_deeply([wrong_books($pg)], [], 'the books are right');
+is_deeply([wrong_books($wire->pg)], [], 'the books are right');
 
 
 # The status URL leaves out the part of the path after owner/app.

@@ -12,45 +12,20 @@ use lib "$FindBin::Bin/lib";
 use Test::More tests => 16;
 
 use VidgenTest::Books qw(wrong_books);
-use VidgenTest::Nginx;
-use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Wire;
 
-my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $provider = VidgenTest::Provider->new;
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo },
-    env  => {
+my $wire = VidgenTest::Wire->new(
+    provider   => $provider,
+    definition => 'gemini',
+    env        => {
         GEMINI_BASE_URL => $provider->url,
         GEMINI_API_KEY  => 'gemini-api-key',
     },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database  "%%DB%%";
-    vidgen_monitor   poll=100ms;
-    include          %%PROVIDERS%%/gemini.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-    }
-}
-EOT
-
-my $wire = VidgenTest::Wire->new(pg => $pg, nginx => $nginx,
-    provider => $provider, models => ['gemini-omni']);
+    hooks      => 0,
+    models     => ['gemini-omni']);
 my %input = (model_id => 'gemini-omni', prompt => 'a cat');
 my $key = 'x-goog-api-key: gemini-api-key';
 
@@ -106,4 +81,4 @@ is($order->{answer}{json}{error}, 'Unsupported aspect ratio.',
 my $probe = $wire->asked('GET /v1beta/models');
 is($wire->headers($probe), $key, 'a probe');
 
-is_deeply([wrong_books($pg)], [], 'the books are right');
+is_deeply([wrong_books($wire->pg)], [], 'the books are right');

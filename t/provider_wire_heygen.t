@@ -13,51 +13,21 @@ use Digest::SHA qw(hmac_sha256_hex);
 use Test::More tests => 22;
 
 use VidgenTest::Books qw(wrong_books);
-use VidgenTest::Nginx;
-use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Wire;
 
 my $secret = 'whsec_heygen-secret';
-my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $provider = VidgenTest::Provider->new;
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo },
-    env  => {
+my $wire = VidgenTest::Wire->new(
+    provider   => $provider,
+    definition => 'heygen',
+    env        => {
         HEYGEN_BASE_URL       => $provider->url,
         HEYGEN_API_KEY        => 'heygen-api-key',
         HEYGEN_WEBHOOK_SECRET => $secret,
-        VIDGEN_SECRET         => 'test-token-secret',
     },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database  "%%DB%%";
-    vidgen_secret    env:VIDGEN_SECRET;
-    vidgen_monitor   poll=100ms;
-    include          %%PROVIDERS%%/heygen.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            https://hooks.test/video-webhook;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /video-webhook  { vidgen_webhook; }
-    }
-}
-EOT
-
-my $wire = VidgenTest::Wire->new(pg => $pg, nginx => $nginx,
-    provider => $provider, models => ['Anna_public']);
+    models     => ['Anna_public']);
 my %input = (model_id => 'Anna_public', prompt => 'Good morning.',
     aspect_ratio => '9:16');
 
@@ -121,7 +91,7 @@ ok($wire->poll($order, 'GET /v3/videos/h-4', body => '{"data":{"id":"h-4",'
 is($wire->job_in($order, 'completed'),
     'completed h-4 https://cdn.test/4.mp4 -', 'completed');
 
-is_deeply([wrong_books($pg)], [], 'the books are right');
+is_deeply([wrong_books($wire->pg)], [], 'the books are right');
 
 
 sub accepted {

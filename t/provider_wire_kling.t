@@ -13,58 +13,24 @@ use lib "$FindBin::Bin/lib";
 use Test::More tests => 23;
 
 use VidgenTest::Books qw(wrong_books);
-use VidgenTest::Nginx;
-use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Wire qw(standard_webhook);
 
 my $secret = 'whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD';
-my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $provider = VidgenTest::Provider->new;
 $provider->on('^GET /tasks\?external_task_ids=probe$', status => 404,
     body => '{"code":1203,"message":"task not found"}');
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo },
-    env  => {
+my $wire = VidgenTest::Wire->new(
+    provider   => $provider,
+    definition => 'kling',
+    env        => {
         KLING_BASE_URL       => $provider->url,
         KLING_API_KEY        => 'kling-api-key',
         KLING_WEBHOOK_SECRET => $secret,
-        VIDGEN_SECRET        => 'test-token-secret',
     },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database  "%%DB%%";
-    vidgen_secret    env:VIDGEN_SECRET;
-    vidgen_monitor   poll=100ms;
-    include          %%PROVIDERS%%/kling.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            https://hooks.test/video-webhook;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video {
-            vidgen_retry attempts=1;
-            vidgen_generate;
-        }
-
-        location = /video-webhook   { vidgen_webhook; }
-        location = /provider-health { vidgen_health; }
-    }
-}
-EOT
-
-my $wire = VidgenTest::Wire->new(pg => $pg, nginx => $nginx,
-    provider => $provider, models => ['kling-3.0']);
+    generate   => 'vidgen_retry attempts=1;',
+    models     => ['kling-3.0']);
 my %input = (model_id => 'kling-3.0', prompt => 'a cat', duration => 10);
 my $bearer = 'authorization: Bearer kling-api-key';
 
@@ -133,7 +99,7 @@ my $probe = $wire->asked('GET /tasks?external_task_ids=probe');
 is($wire->headers($probe), $bearer, 'a probe');
 is($wire->health('kling'), 'healthy', 'that finds nothing is healthy');
 
-is_deeply([wrong_books($pg)], [], 'the books are right');
+is_deeply([wrong_books($wire->pg)], [], 'the books are right');
 
 
 sub task {

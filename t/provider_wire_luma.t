@@ -12,12 +12,9 @@ use lib "$FindBin::Bin/lib";
 use Test::More tests => 14;
 
 use VidgenTest::Books qw(wrong_books);
-use VidgenTest::Nginx;
-use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Wire;
 
-my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $provider = VidgenTest::Provider->new;
 
 # nobody's generation, asked for before anything else
@@ -26,38 +23,15 @@ my $nobody = '/v1/generations/00000000-0000-0000-0000-000000000000';
 $provider->on("^GET \Q$nobody\E\$", status => 404,
     body => '{"detail":"Generation not found"}');
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo },
-    env  => {
+my $wire = VidgenTest::Wire->new(
+    provider   => $provider,
+    definition => 'luma',
+    env        => {
         LUMA_BASE_URL => $provider->url . '/v1',
         LUMA_API_KEY  => 'luma-api-key',
     },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database  "%%DB%%";
-    vidgen_monitor   poll=100ms;
-    include          %%PROVIDERS%%/luma.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video  { vidgen_generate; }
-        location = /provider-health { vidgen_health; }
-    }
-}
-EOT
-
-my $wire = VidgenTest::Wire->new(pg => $pg, nginx => $nginx,
-    provider => $provider, models => ['ray-3.2']);
+    hooks      => 0,
+    models     => ['ray-3.2']);
 my %input = (model_id => 'ray-3.2', prompt => 'a cat', duration => 10);
 my $bearer = 'authorization: Bearer luma-api-key';
 my $id = '123e4567-e89b-12d3-a456-426614174000';
@@ -107,4 +81,4 @@ my $probe = $wire->asked("GET $nobody");
 is($wire->headers($probe), $bearer, 'a probe');
 is($wire->health('luma'), 'healthy', 'its answer is healthy');
 
-is_deeply([wrong_books($pg)], [], 'the books are right');
+is_deeply([wrong_books($wire->pg)], [], 'the books are right');

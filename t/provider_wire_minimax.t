@@ -13,54 +13,21 @@ use lib "$FindBin::Bin/lib";
 use Test::More tests => 27;
 
 use VidgenTest::Books qw(wrong_books);
-use VidgenTest::Nginx;
-use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Util qw(wait_for);
 use VidgenTest::Wire;
 
-my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $provider = VidgenTest::Provider->new;
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo },
-    env  => {
+my $wire = VidgenTest::Wire->new(
+    provider   => $provider,
+    definition => 'minimax',
+    env        => {
         MINIMAX_BASE_URL => $provider->url,
         MINIMAX_API_KEY  => 'minimax-api-key',
-        VIDGEN_SECRET    => 'test-token-secret',
     },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database  "%%DB%%";
-    vidgen_secret    env:VIDGEN_SECRET;
-    vidgen_monitor   poll=100ms;
-    include          %%PROVIDERS%%/minimax.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            https://hooks.test/video-webhook;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video {
-            vidgen_retry attempts=1;
-            vidgen_generate;
-        }
-
-        location = /video-webhook { vidgen_webhook; }
-    }
-}
-EOT
-
-my $wire = VidgenTest::Wire->new(pg => $pg, nginx => $nginx,
-    provider => $provider, models => ['MiniMax-Hailuo-02']);
+    generate   => 'vidgen_retry attempts=1;',
+    models     => ['MiniMax-Hailuo-02']);
 my %input = (model_id => 'MiniMax-Hailuo-02', prompt => 'a cat',
     duration => 6);
 my $bearer = 'authorization: Bearer minimax-api-key';
@@ -134,7 +101,7 @@ is($wire->hook($order, {}, callback('m-3', 'failed'))->{status}, 200,
     'one that says failed, against the query');
 ok(asked('/v1/query/video_generation?task_id=m-3'), 'is looked into');
 is($wire->job($order), 'queued m-3 - -', 'and not believed');
-is($pg->value("SELECT count(*) FROM vidgen.ledger WHERE entry = 'refund'
+is($wire->pg->value("SELECT count(*) FROM vidgen.ledger WHERE entry = 'refund'
     AND job_id = '$order->{job}'"), 0, 'nothing is refunded');
 
 # a poll that is refused says nothing of the task
@@ -146,7 +113,7 @@ ok($wire->poll($order, "GET $uri", body => '{"task_id":"","status":"",'
     'a query that is refused');
 is($wire->job($order), 'queued m-4 - -', 'says nothing');
 
-is_deeply([wrong_books($pg)], [], 'the books are right');
+is_deeply([wrong_books($wire->pg)], [], 'the books are right');
 
 
 sub accepted {

@@ -13,46 +13,19 @@ use Test::More tests => 14;
 
 use VidgenTest::Books qw(wrong_books);
 use VidgenTest::Http qw(post);
-use VidgenTest::Nginx;
-use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Wire;
 
-my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $provider = VidgenTest::Provider->new;
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo },
-    env  => {
+my $wire = VidgenTest::Wire->new(
+    provider   => $provider,
+    definition => 'pika',
+    env        => {
         PIKA_BASE_URL => $provider->url . '/pika/',
         PIKA_API_KEY  => 'pika-api-key',
     },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database  "%%DB%%";
-    vidgen_monitor   poll=100ms;
-    include          %%PROVIDERS%%/pika.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /video-webhook  { vidgen_webhook; }
-    }
-}
-EOT
-
-my $wire = VidgenTest::Wire->new(pg => $pg, nginx => $nginx,
-    provider => $provider);
+    hooks      => 0);
 my %input = (model_id => 'model-1', prompt => 'a cat');
 
 # submit
@@ -86,10 +59,10 @@ is($wire->job_in($order, 'failed'), 'failed 17 - no GPU', 'failed');
 # no webhook; a probe
 
 my $body = '{"job_id":"p-1","status":"done"}';
-is(post($nginx->url('/video-webhook?provider=pika'), $body)->{status}, 401,
-    'a webhook is refused');
+is(post($wire->nginx->url('/video-webhook?provider=pika'), $body)->{status},
+    401, 'a webhook is refused');
 my $probe = $wire->asked('GET /pika/v1/status');
 is($wire->headers($probe), 'x-api-key: pika-api-key', 'a probe');
 is($probe->{method}, 'GET', 'by GET');
 
-is_deeply([wrong_books($pg)], [], 'the books are right');
+is_deeply([wrong_books($wire->pg)], [], 'the books are right');

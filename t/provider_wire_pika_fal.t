@@ -14,56 +14,26 @@ use Test::More tests => 12;
 
 use VidgenTest::Books qw(wrong_books);
 use VidgenTest::Ed25519;
-use VidgenTest::Nginx;
-use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Util qw(wait_for);
-use VidgenTest::Wire qw(definition);
+use VidgenTest::Wire;
 
-my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $provider = VidgenTest::Provider->new;
 my $key = VidgenTest::Ed25519->new;
 
 $provider->on('^GET /.well-known/jwks.json$', body => { keys => [$key->jwk] });
 
-my $nginx = VidgenTest::Nginx->new(
-    vars  => { DB => $pg->edge_conninfo },
-    env   => {
+my $wire = VidgenTest::Wire->new(
+    provider   => $provider,
+    definition => 'pika-fal',
+    env        => {
         FAL_QUEUE_BASE_URL => $provider->url,
         FAL_API_KEY        => 'fal-api-key',
-        VIDGEN_SECRET      => 'test-token-secret',
     },
-    files => { 'pika-fal.conf' => definition('pika-fal',
+    hosts      => {
         'https://rest.fal.ai' => $provider->url,
-        'https://api.fal.ai'  => $provider->url) },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database  "%%DB%%";
-    vidgen_secret    env:VIDGEN_SECRET;
-    vidgen_monitor   poll=100ms;
-    include          %%PREFIX%%/pika-fal.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            https://hooks.test/video-webhook;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /video-webhook  { vidgen_webhook; }
-    }
-}
-EOT
-
-my $wire = VidgenTest::Wire->new(pg => $pg, nginx => $nginx,
-    provider => $provider);
+        'https://api.fal.ai'  => $provider->url,
+    });
 my $authorization = 'authorization: Key fal-api-key';
 
 # submit
@@ -105,13 +75,13 @@ is($wire->job_in($order, 'completed'),
 my $elsewhere = VidgenTest::Provider->new;
 $order = $wire->order({ model_id => 'model-1', prompt => 'a cat' },
     body => '{"request_id":"q-4","status_url":"' . $elsewhere->url . '/4"}');
-$pg->query('UPDATE vidgen.attempts SET due = now()'
+$wire->pg->query('UPDATE vidgen.attempts SET due = now()'
     . " WHERE id = '$order->{attempt}'");
-ok($nginx->wait_log(qr/vidgen: job "$order->{job}" cannot be polled/),
+ok($wire->nginx->wait_log(qr/vidgen: job "$order->{job}" cannot be polled/),
     'a status URL of another host');
 is_deeply($elsewhere->requests, [], 'is not asked for');
 
-is_deeply([wrong_books($pg)], [], 'the books are right');
+is_deeply([wrong_books($wire->pg)], [], 'the books are right');
 
 
 sub accepted {

@@ -12,51 +12,21 @@ use lib "$FindBin::Bin/lib";
 use Test::More tests => 20;
 
 use VidgenTest::Books qw(wrong_books);
-use VidgenTest::Nginx;
-use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Wire qw(standard_webhook);
 
 my $secret = 'whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD';
-my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $provider = VidgenTest::Provider->new;
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo },
-    env  => {
+my $wire = VidgenTest::Wire->new(
+    provider   => $provider,
+    definition => 'replicate',
+    env        => {
         REPLICATE_BASE_URL       => $provider->url . '/v1',
         REPLICATE_API_KEY        => 'replicate-api-key',
         REPLICATE_WEBHOOK_SECRET => $secret,
-        VIDGEN_SECRET            => 'test-token-secret',
     },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database  "%%DB%%";
-    vidgen_secret    env:VIDGEN_SECRET;
-    vidgen_monitor   poll=100ms;
-    include          %%PROVIDERS%%/replicate.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            https://hooks.test/video-webhook;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /video-webhook  { vidgen_webhook; }
-    }
-}
-EOT
-
-my $wire = VidgenTest::Wire->new(pg => $pg, nginx => $nginx,
-    provider => $provider, models => ['luma/ray-2', 'a/../b']);
+    models     => ['luma/ray-2', 'a/../b']);
 my %input = (model_id => 'luma/ray-2', prompt => 'a cat', duration => 9);
 my $bearer = 'authorization: Bearer replicate-api-key';
 
@@ -127,7 +97,7 @@ is($order->{answer}{status}, 503, 'throttled');
 my $probe = $wire->asked('GET /v1/account');
 is($wire->headers($probe), $bearer, 'a probe');
 
-is_deeply([wrong_books($pg)], [], 'the books are right');
+is_deeply([wrong_books($wire->pg)], [], 'the books are right');
 
 
 sub accepted {

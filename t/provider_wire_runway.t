@@ -13,50 +13,19 @@ use Digest::SHA qw(hmac_sha256_hex);
 use Test::More tests => 16;
 
 use VidgenTest::Books qw(wrong_books);
-use VidgenTest::Nginx;
-use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Wire;
 
-my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $provider = VidgenTest::Provider->new;
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo },
-    env  => {
+my $wire = VidgenTest::Wire->new(
+    provider   => $provider,
+    definition => 'runway',
+    env        => {
         RUNWAY_BASE_URL       => $provider->url,
         RUNWAY_API_KEY        => 'runway-api-key',
         RUNWAY_WEBHOOK_SECRET => 'runway-webhook-secret',
-        VIDGEN_SECRET         => 'test-token-secret',
-    },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database  "%%DB%%";
-    vidgen_secret    env:VIDGEN_SECRET;
-    vidgen_monitor   poll=100ms;
-    include          %%PROVIDERS%%/runway.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            https://hooks.test/video-webhook;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /video-webhook  { vidgen_webhook; }
-    }
-}
-EOT
-
-my $wire = VidgenTest::Wire->new(pg => $pg, nginx => $nginx,
-    provider => $provider);
+    });
 my %input = (model_id => 'model-1', prompt => 'a cat');
 my $bearer = 'authorization: Bearer runway-api-key';
 
@@ -103,7 +72,7 @@ is($wire->job_in($order, 'completed'),
 my $probe = $wire->asked('GET /v1/health');
 is($wire->headers($probe), $bearer, 'a probe');
 
-is_deeply([wrong_books($pg)], [], 'the books are right');
+is_deeply([wrong_books($wire->pg)], [], 'the books are right');
 
 
 sub hook {

@@ -12,45 +12,19 @@ use lib "$FindBin::Bin/lib";
 use Test::More tests => 17;
 
 use VidgenTest::Books qw(wrong_books);
-use VidgenTest::Nginx;
-use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Wire;
 
-my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $provider = VidgenTest::Provider->new;
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo },
-    env  => {
+my $wire = VidgenTest::Wire->new(
+    provider   => $provider,
+    definition => 'runway-tasks',
+    env        => {
         RUNWAY_TASKS_BASE_URL => $provider->url,
         RUNWAY_API_KEY        => 'runway-api-key',
     },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database  "%%DB%%";
-    vidgen_monitor   poll=100ms;
-    include          %%PROVIDERS%%/runway-tasks.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-    }
-}
-EOT
-
-my $wire = VidgenTest::Wire->new(pg => $pg, nginx => $nginx,
-    provider => $provider);
+    hooks      => 0);
 my $headers = "authorization: Bearer runway-api-key\n"
     . 'x-runway-version: 2024-11-06';
 my $id = '17f20503-6c24-4c16-946b-35dbbce2af2f';
@@ -104,4 +78,4 @@ is($wire->job_in($other, 'failed'),
 my $probe = $wire->asked('GET /v1/organization');
 is($wire->headers($probe), $headers, 'a probe');
 
-is_deeply([wrong_books($pg)], [], 'the books are right');
+is_deeply([wrong_books($wire->pg)], [], 'the books are right');

@@ -14,52 +14,22 @@ use Digest::SHA qw(hmac_sha256_hex);
 use Test::More tests => 19;
 
 use VidgenTest::Books qw(wrong_books);
-use VidgenTest::Nginx;
-use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Wire qw(standard_webhook);
 
 my $secret = 'whsec_0123456789abcdef0123456789abcdef';
-my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $provider = VidgenTest::Provider->new;
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo },
-    env  => {
+my $model = 'wavespeed-ai/wan-2.2/t2v-480p';
+my $wire = VidgenTest::Wire->new(
+    provider   => $provider,
+    definition => 'wavespeed',
+    env        => {
         WAVESPEED_BASE_URL       => $provider->url . '/api/v3',
         WAVESPEED_API_KEY        => 'wavespeed-api-key',
         WAVESPEED_WEBHOOK_SECRET => $secret,
-        VIDGEN_SECRET            => 'test-token-secret',
     },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database  "%%DB%%";
-    vidgen_secret    env:VIDGEN_SECRET;
-    vidgen_monitor   poll=100ms;
-    include          %%PROVIDERS%%/wavespeed.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            https://hooks.test/video-webhook;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /video-webhook  { vidgen_webhook; }
-    }
-}
-EOT
-
-my $model = 'wavespeed-ai/wan-2.2/t2v-480p';
-my $wire = VidgenTest::Wire->new(pg => $pg, nginx => $nginx,
-    provider => $provider, models => [$model]);
+    models     => [$model]);
 my %input = (model_id => $model, prompt => 'a cat');
 my $bearer = 'authorization: Bearer wavespeed-api-key';
 
@@ -110,7 +80,7 @@ is($wire->job_in($order, 'completed'),
 ok(!grep({ $_->{method} eq 'GET' && $_->{uri} !~ /predictions/ }
     @{ $provider->requests }), 'no probe');
 
-is_deeply([wrong_books($pg)], [], 'the books are right');
+is_deeply([wrong_books($wire->pg)], [], 'the books are right');
 
 
 sub task {

@@ -13,52 +13,21 @@ use JSON::PP;
 use Test::More tests => 63;
 
 use VidgenTest::Books qw(balance customer everything ledger wrong_books);
+use VidgenTest::Edge;
 use VidgenTest::Http qw(get post send_request wait_answer);
-use VidgenTest::Nginx;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
 
 my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $provider = VidgenTest::Provider->new;
 
-my $nginx = VidgenTest::Nginx->new(
-    vars => { DB => $pg->edge_conninfo },
-    env  => {
-        FAL_BASE_URL       => $provider->url,
-        FAL_API_KEY        => 'test-api-key',
-        FAL_WEBHOOK_SECRET => $provider->secret,
-        VIDGEN_SECRET      => 'test-token-secret',
-    },
-    config => <<'EOT')->start;
-%%GLOBALS%%
-
-worker_processes 2;
-
-events { }
-
-http {
-    %%HTTP%%
-
-    vidgen_database "%%DB%%" timeout=1m;
-    vidgen_monitor  off;
-    vidgen_secret   env:VIDGEN_SECRET;
-    include         %%PROVIDERS%%/fal.conf;
-
-    server {
-        listen 127.0.0.1:%%PORT%%;
-
-        vidgen_webhook_url            http://127.0.0.1:%%PORT%%/video-webhook;
-        vidgen_attempt_timeout        60s;
-        vidgen_next_provider_timeout  60s;
-        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
-        include                       %%PROVIDERS%%/vidgen_pass.conf;
-
-        location = /generate-video { vidgen_generate; }
-        location = /video-webhook  { vidgen_webhook; }
-        location /video-jobs/      { vidgen_job; }
-    }
-}
-EOT
+my $nginx = VidgenTest::Edge->new(
+    db       => $pg->edge_conninfo,
+    database => 'timeout=1m',
+    workers  => 2,
+    server   => 'vidgen_attempt_timeout 60s; '
+        . 'vidgen_next_provider_timeout 60s;',
+    fal      => $provider)->start;
 
 my $user = customer($pg, 20);
 my $plain = $nginx->url('/video-webhook');
@@ -274,7 +243,7 @@ is(job($lost), 'completed lost-1 https://cdn.test/lost-1.mp4 - completed',
 is(webhook($plain, id => 'nobody'), '404 {"error":"there is no such job",'
     . '"code":"unknown_job"}', 'nobody waits: nothing is parked');
 
-is(get($nginx->url("/video-jobs/$lost"))->{json}{status}, 'completed',
+is(get($nginx->url("/jobs/$lost"))->{json}{status}, 'completed',
     'as its user sees it');
 is_deeply([wrong_books($pg)], [], 'the books are right');
 is(balance($pg, $user), 20 - $pg->value("SELECT count(*) FROM video_jobs

@@ -22,7 +22,8 @@ package VidgenTest::Edge;
 #   events    what stands in events { }
 #   http      what else stands in http { }
 #   listen    parameters of listen
-#   hooks     vidgen_webhook_url (http://127.0.0.1:%%PORT%%/video-webhook)
+#   hooks     vidgen_webhook_url (http://127.0.0.1:%%PORT%%/video-webhook);
+#             0: none, nor a vidgen_secret
 #   server    what else stands in server { }
 #   generate  what else stands at /generate-video
 
@@ -36,8 +37,10 @@ sub new {
     my ($class, %opt) = @_;
 
     my %part = map { $_ => delete $opt{$_} // '' } qw(db database workers
-        events http listen hooks server generate);
+        events http listen server generate);
     my ($fal, $standins) = delete @opt{qw(fal standins)};
+    my $hooks = delete $opt{hooks}
+        // 'http://127.0.0.1:%%PORT%%/video-webhook';
 
     my %env = (TOKEN_SECRET => 'token-secret');
     my @providers;
@@ -57,30 +60,32 @@ sub new {
 
     return $class->SUPER::new(%opt,
         env    => { %env, %{ $opt{env} // {} } },
-        config => _config(%part, providers => join "\n", @providers));
+        config => _config(%part, hooks => $hooks, single => $opt{single},
+            providers => join "\n", @providers));
 }
 
 
 sub _config {
     my (%part) = @_;
 
-    my $workers = $part{workers} || 1;
-    my $hooks = $part{hooks} || 'http://127.0.0.1:%%PORT%%/video-webhook';
-    my $database = $part{db} && qq(vidgen_database "$part{db}" )
-        . "$part{database};";
+    my $processes = $part{single} ? 'master_process off;'
+        : 'worker_processes ' . ($part{workers} || 1) . ';';
+    my ($secret, $hooks) = $part{hooks}
+        ? ('vidgen_secret env:TOKEN_SECRET;',
+            "vidgen_webhook_url $part{hooks};") : ('', '');
 
     return <<"EOT";
 %%GLOBALS%%
 
-worker_processes $workers;
+$processes
 
 events { $part{events} }
 
 http {
     %%HTTP%%
 
-    $database
-    vidgen_secret env:TOKEN_SECRET;
+    vidgen_database "$part{db}" $part{database};
+    $secret
 
     $part{http}
     $part{providers}
@@ -88,7 +93,7 @@ http {
     server {
         listen 127.0.0.1:%%PORT%% $part{listen};
 
-        vidgen_webhook_url            $hooks;
+        $hooks
         proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
         include                       %%PROVIDERS%%/vidgen_pass.conf;
 

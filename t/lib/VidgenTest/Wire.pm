@@ -4,8 +4,8 @@ package VidgenTest::Wire;
 # answers as that provider does, its webhook, its polls, and what became of the
 # job.
 #
-#   my $wire = VidgenTest::Wire->new(pg => $pg, nginx => $nginx,
-#       provider => $provider);
+#   my $wire = VidgenTest::Wire->new(provider => $provider,
+#       definition => 'x', env => { X_BASE_URL => $provider->url });
 #   my $order = $wire->order({ model_id => 'm', prompt => 'p' },
 #       body => '{"id":"x"}');             # what the provider answers
 #   $order->{answer}; $order->{sent};      # to the client, to the provider
@@ -23,25 +23,57 @@ use Exporter qw(import);
 use MIME::Base64 qw(decode_base64);
 
 use VidgenTest::Books qw(customer);
+use VidgenTest::Edge;
 use VidgenTest::Http qw(get post);
+use VidgenTest::Postgres;
 use VidgenTest::Util qw(root slurp wait_for);
 
-our @EXPORT_OK = qw(definition standard_webhook);
+our @EXPORT_OK = qw(standard_webhook);
 
 my $hooks = 'https://hooks.test/video-webhook';
 
 
-# Options: pg, nginx, provider, submit (what "METHOD uri" of a submit matches,
-# where another POST is none).  Makes the models "model-1" and those named in
-# models, at 3 credits.
+# Options:
+#   provider    the stand-in
+#   definition  the name of a shipped definition
+#   env         the variables that it reads
+#   hosts       { host that it names => the one to ask instead }
+#   hooks       0: it has no webhooks, and wants nothing for them
+#   generate    what else stands where vidgen_generate does
+#   submit      what "METHOD uri" of a submit matches, if not every POST
+#   pg, nginx   instead of those that it makes by these
+# Makes the models "model-1" and those named in models, at 3 credits.
 sub new {
     my ($class, %opt) = @_;
 
     my $self = bless { submit => '^POST ', %opt }, $class;
+    $self->{pg} //= VidgenTest::Postgres->new(fsync => 0);
+    $self->{nginx} //= VidgenTest::Edge->new(
+        db       => $self->{pg}->edge_conninfo,
+        env      => $opt{env},
+        http     => "vidgen_monitor poll=100ms;\n" . _definition(%opt),
+        hooks    => $opt{hooks} // $hooks,
+        server   => 'location = /provider-health { vidgen_health; }',
+        generate => $opt{generate})->start;
+
     $self->{user} = customer($self->{pg}, 1000);
     $self->{pg}->query("INSERT INTO models (id, credits_per_generation)
         VALUES ('$_', 3)") for 'model-1', @{ $opt{models} // [] };
     return $self;
+}
+
+sub pg    { $_[0]{pg} }
+sub nginx { $_[0]{nginx} }
+
+sub _definition {
+    my (%opt) = @_;
+
+    my $text = slurp(root() . "/providers/$opt{definition}.conf");
+    for my $host (sort keys %{ $opt{hosts} // {} }) {
+        $text =~ s/\Q$host/$opt{hosts}{$host}/g
+            or die "no $host in $opt{definition}.conf";
+    }
+    return $text;
 }
 
 
@@ -169,18 +201,6 @@ sub health {
     };
 }
 
-
-# The text of a shipped definition, with texts replaced: hosts that it names.
-sub definition {
-    my ($name, %replace) = @_;
-
-    my $text = slurp(root() . "/providers/$name.conf");
-    for my $host (keys %replace) {
-        $text =~ s/\Q$host/$replace{$host}/g
-            or die "no $host in $name.conf";
-    }
-    return $text;
-}
 
 # The headers of a webhook by Standard Webhooks; options: secret, id, time.
 sub standard_webhook {
