@@ -46,6 +46,7 @@ http {
         listen 127.0.0.1:%%PORT%%;
 
         vidgen_webhook_url            https://hooks.test/video-webhook;
+        vidgen_retry                  attempts=1;
         proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
         include                       %%PROVIDERS%%/vidgen_pass.conf;
 
