@@ -33,7 +33,7 @@ my %works = (status => 200, body => { ok => JSON::PP::true, result => {} });
 sub nginx {
     my ($alert, %opt) = @_;
     my $monitor = $opt{monitor} // 'interval=200ms fails=2 timeout=1s';
-    my $database = $opt{alone} ? '' : 'vidgen_database "%%DB%%";';
+    my $database = $opt{alone} ? '' : 'vidgen_database "%%DB%%" timeout=1s;';
     $pg->query('TRUNCATE vidgen.alerts, provider_health_log');
     $probe{well}->();
     $telegram->forget;

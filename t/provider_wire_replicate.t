@@ -26,7 +26,8 @@ my $wire = VidgenTest::Wire->new(
         REPLICATE_API_KEY        => 'replicate-api-key',
         REPLICATE_WEBHOOK_SECRET => $secret,
     },
-    models     => ['luma/ray-2', 'a/../b']);
+    models     => ['luma/ray-2', 'a/../b'],
+    server     => 'vidgen_retry attempts=1;');
 my %input = (model_id => 'luma/ray-2', prompt => 'a cat', duration => 9);
 my $bearer = 'authorization: Bearer replicate-api-key';
 

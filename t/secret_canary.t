@@ -69,7 +69,7 @@ http {
     access_log  %%PREFIX%%/all.log all;
     log_subrequest  off;
 
-    vidgen_database  env:DATABASE_URL;
+    vidgen_database  env:DATABASE_URL timeout=2s;
     vidgen_secret    env:CAPABILITY;
     vidgen_monitor   interval=100ms timeout=200ms fails=30;
     vidgen_alert     telegram token=env:BOT_TOKEN chat=1 url=%%BOT%%

@@ -39,6 +39,7 @@ my $hooks = 'https://hooks.test/video-webhook';
 #   env         the variables that it reads
 #   hosts       { host that it names => the one to ask instead }
 #   hooks       0: it has no webhooks, and wants nothing for them
+#   server      what else stands in server { }
 #   generate    what else stands where vidgen_generate does
 #   submit      what "METHOD uri" of a submit matches, if not every POST
 #   pg, nginx   instead of those that it makes by these
@@ -53,7 +54,8 @@ sub new {
         env      => $opt{env},
         http     => "vidgen_monitor poll=100ms;\n" . _definition(%opt),
         hooks    => $opt{hooks} // $hooks,
-        server   => 'location = /provider-health { vidgen_health; }',
+        server   => 'location = /provider-health { vidgen_health; }'
+            . ($opt{server} // ''),
         generate => $opt{generate})->start;
 
     $self->{user} = customer($self->{pg}, 1000);
