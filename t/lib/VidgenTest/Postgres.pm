@@ -178,9 +178,6 @@ sub query {
     return $rows;
 }
 
-*sql = \&query;
-
-
 # The first column of the first row.
 sub value {
     my ($self, $sql, %opt) = @_;
