@@ -172,6 +172,7 @@ ngx_vidgen_health_ask(ngx_vidgen_health_record_t *record)
         || record->relay.asked > now + NGX_VIDGEN_HEALTH_ASK)
     {
         record->relay.asked = now;
+        record->relay.asks++;
     }
 }
 
