@@ -114,7 +114,7 @@ ok((wait_for { my $row = $pg->query('SELECT status, announced IS NOT NULL
     FROM vidgen.alerts WHERE provider = \'one\'')->[0];
     $row && $row->[0] eq 'down' && $row->[1] eq 't'
     && $pg->value("SELECT count(*) FROM pg_stat_activity
-        WHERE usename = 'edge'") == 8 } 30),
+        WHERE usename = 'edge'") == 10 } 30),
     'the database is back for both, and learns what was said');
 ok(seen('down', @nginx), 'it lasts');
 is_deeply([messages()], [qw(Down Down)], 'nothing is said again');
