@@ -12,7 +12,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use JSON::PP;
-use Test::More tests => 31;
+use Test::More tests => 33;
 
 use VidgenTest::Nginx;
 use VidgenTest::Postgres;
@@ -160,6 +160,22 @@ ok($telegram->wait_requests(2, 15), 'a pause that the API asks for');
 my @times = map { $_->{time} } @{ $telegram->requests };
 cmp_ok($times[1] - $times[0], '>=', 1.9, 'is respected');
 $nginx->stop;
+
+
+for my $asked ({ body => { ok => JSON::PP::false, error_code => 429,
+        parameters => { retry_after => 86399 } } },
+    { body => 'x', headers => { 'Retry-After' => '99999999999' } })
+{
+    $nginx = nginx('every=0');
+    $telegram->on(qr{.}, status => 429, %$asked);
+    $probe{sick}->();
+    my $pause = wait_for { my $row = $pg->query('SELECT ceil(extract(epoch
+        FROM lease - now())) FROM vidgen.alerts')->[0];
+        $row && $row->[0] && $row->[0] > 30 && $row->[0] };
+    ok(defined $pause && $pause <= 600, 'a pause of 10 minutes at most')
+        or diag($pause);
+    $nginx->stop;
+}
 
 
 # without a database

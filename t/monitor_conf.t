@@ -1,6 +1,7 @@
 #!/usr/bin/perl
 
-# The monitor's directives: what is refused, and where the message points.
+# The monitor's directives: what is refused, and where the message points; and
+# what cannot happen without it.
 
 use strict;
 use warnings;
@@ -59,7 +60,30 @@ my @accepted = (
     'vidgen_state_path state;',
 );
 
-plan tests => 2 * @refused + @accepted;
+# With the monitor off: what is not going to happen is said, once.
+
+my $submit = 'submit { url http://a/; job_id /id; }';
+my $poll = 'poll { url http://a/$vidgen_provider_job_id; status /s;
+    video_url /u; }';
+my $webhook = 'webhook { signature hmac-sha256 header=X; secret abc;
+    job_id /id; status /s; }';
+my $keys = 'webhook { signature ed25519 header=X jwks=http://a/keys;
+    job_id /id; status /s; }';
+my $token = 'webhook { signature token; status /s; }';
+my $never = qr/jobs of provider "a" will never end, .* is off/;
+
+my @warned = (
+    ["vidgen_alert telegram token=a chat=1;\nvidgen_provider a { $submit }",
+        qr/"vidgen_alert" sends nothing, .* is off/],
+    ["vidgen_provider a { $submit $poll }", $never],
+    ["vidgen_provider a { submit { url http://a/?\$vidgen_webhook_url;
+        job_id /id; } $poll $token } vidgen_secret x;", $never],
+    ["vidgen_provider a { $submit $keys }",
+        qr/the key set \("jwks="\) of provider "a" is not fetched, .* is off/],
+    ["vidgen_provider a { $submit $poll $webhook }", undef],
+);
+
+plan tests => 2 * @refused + @accepted + 2 * @warned;
 
 sub test {
     my ($directives) = @_;
@@ -75,7 +99,7 @@ http {
     $directives
 }
 EOT
-    return $nginx->config_test;
+    return ($nginx->config_test, $nginx->read_file('nginx.conf'));
 }
 
 for my $case (@refused) {
@@ -88,4 +112,26 @@ for my $case (@refused) {
 for my $directives (@accepted) {
     my ($passed, $output) = test($directives);
     ok($passed, "accepted: $directives") or diag($output);
+}
+
+for my $case (@warned) {
+    my ($directives, $message) = @$case;
+    (my $name = $directives) =~ s/\n.*//s;
+    my ($at, %said);
+    for my $off (1, 0) {
+        my $monitor = $off ? "vidgen_monitor off;\n" : "\n";
+        my ($passed, $output, $file) = test($monitor . $directives);
+        $said{$off} = [$output =~ /^(.*\[warn\].*monitor.*)$/mg];
+        $at //= 2 + ($file =~ s/vidgen_monitor off.*//sr =~ tr/\n//);
+        $passed or diag($output);
+    }
+    if ($message) {
+        my ($line) = @{ $said{1} };
+        ok(@{ $said{1} } == 1 && $line =~ $message
+            && $line =~ m{/nginx\.conf:$at$}, "a warning: $name")
+            or diag(@{ $said{1} });
+    } else {
+        is_deeply($said{1}, [], "no warning: $name");
+    }
+    is_deeply($said{0}, [], '... with the monitor: none');
 }

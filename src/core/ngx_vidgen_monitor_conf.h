@@ -20,6 +20,8 @@ typedef struct {
     ngx_str_t                  url;          /* before "/bot" */
     ngx_msec_t                 every;        /* between two outages told */
     ngx_msec_t                 repeat;       /* while down; 0: off */
+    u_char                    *file;         /* where it stands */
+    ngx_uint_t                 line;
 } ngx_vidgen_alert_conf_t;
 
 typedef struct {

@@ -5,10 +5,13 @@
 
 /*
  * Lanes keep a kind of call on one connection: results on one, generations on
- * the other, so that neither waits behind the other's commit.
+ * the other, so that neither waits behind the other's commit.  A sweep, which
+ * runs functions of others for many jobs at once, may take long: nothing waits
+ * behind it where there is a third connection.
  */
 #define NGX_VIDGEN_LANE_APPLY     0
 #define NGX_VIDGEN_LANE_GENERATE  1
+#define NGX_VIDGEN_LANE_SWEEP     2
 
 
 typedef struct {
@@ -124,7 +127,7 @@ static ngx_vidgen_pg_statement_t  ngx_vidgen_store_statements[] = {
       " (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
       " FROM vidgen.sweep($1,$2,$3) s",
       ngx_vidgen_store_params(ngx_vidgen_store_sweep_t),
-      0, NGX_VIDGEN_LANE_GENERATE, NGX_VIDGEN_PG_POLL },
+      0, NGX_VIDGEN_LANE_SWEEP, NGX_VIDGEN_PG_POLL },
 
     { "vidgen_health_log",
       "SELECT * FROM vidgen.health_log($1,$2,$3,$4,$5)",

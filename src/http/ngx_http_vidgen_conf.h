@@ -89,6 +89,17 @@ char *ngx_http_vidgen_merge_loc_conf(ngx_conf_t *cf, void *parent,
 ngx_uint_t ngx_http_vidgen_conf_has_role(ngx_conf_t *cf,
     ngx_http_vidgen_role_e role);
 
+/*
+ * Messages name file and line, where the directive in question stands, until
+ * cf->conf_file is set to saved again.
+ */
+#define ngx_http_vidgen_check_at(cf, saved, place, filename, number)          \
+    ngx_memzero(&(place), sizeof(ngx_conf_file_t));                           \
+    (place).file.name.data = filename;                                        \
+    (place).line = number;                                                    \
+    (saved) = (cf)->conf_file;                                                \
+    (cf)->conf_file = &(place)
+
 /* postconfiguration: what can only be checked when all has been read */
 ngx_int_t ngx_http_vidgen_check_conf(ngx_conf_t *cf);
 

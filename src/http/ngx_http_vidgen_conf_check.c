@@ -25,18 +25,6 @@ static ngx_int_t ngx_http_vidgen_check_generate(ngx_conf_t *cf,
     ngx_http_vidgen_main_conf_t *mcf, ngx_http_vidgen_location_t *location);
 
 
-/*
- * Runs check with messages that name the place where file and line say that
- * the directive in question stands.
- */
-#define ngx_http_vidgen_check_at(cf, saved, place, filename, number)          \
-    ngx_memzero(&(place), sizeof(ngx_conf_file_t));                           \
-    (place).file.name.data = filename;                                        \
-    (place).line = number;                                                    \
-    (saved) = (cf)->conf_file;                                                \
-    (cf)->conf_file = &(place)
-
-
 ngx_int_t
 ngx_http_vidgen_check_conf(ngx_conf_t *cf)
 {

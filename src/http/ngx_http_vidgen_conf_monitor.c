@@ -11,6 +11,10 @@
 
 static char *ngx_http_vidgen_monitor_set(ngx_conf_t *cf, ngx_str_t *text,
     ngx_http_vidgen_knob_t *knobs, void *conf);
+static void ngx_http_vidgen_warn_unmonitored(ngx_conf_t *cf,
+    ngx_vidgen_monitor_conf_t *conf);
+static void ngx_http_vidgen_warn_provider(ngx_conf_t *cf,
+    ngx_vidgen_provider_t *provider);
 static ngx_int_t ngx_http_vidgen_default_path(ngx_conf_t *cf,
     ngx_vidgen_monitor_conf_t *conf);
 
@@ -158,6 +162,8 @@ ngx_http_vidgen_conf_alert(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     ngx_str_set(&alert->url, NGX_HTTP_VIDGEN_TELEGRAM);
     alert->every = 15 * 60 * 1000;
+    alert->file = cf->conf_file->file.name.data;
+    alert->line = cf->conf_file->line;
 
     for (i = 2; i < cf->args->nelts; i++) {
         rv = ngx_http_vidgen_monitor_set(cf, &value[i],
@@ -254,7 +260,63 @@ ngx_http_vidgen_check_monitor(ngx_conf_t *cf,
         ngx_http_vidgen_pass_certificate(cf, &location[i], &conf->ca_file);
     }
 
+    if (!conf->enabled) {
+        ngx_http_vidgen_warn_unmonitored(cf, conf);
+    }
+
     return conf->path ? NGX_OK : ngx_http_vidgen_default_path(cf, conf);
+}
+
+
+/* vidgen_monitor off: what is configured for it and will not happen */
+static void
+ngx_http_vidgen_warn_unmonitored(ngx_conf_t *cf,
+    ngx_vidgen_monitor_conf_t *conf)
+{
+    ngx_uint_t               i;
+    ngx_conf_file_t          place, *saved;
+    ngx_vidgen_provider_t  **provider;
+
+    if (conf->alert) {
+        ngx_http_vidgen_check_at(cf, saved, place, conf->alert->file,
+                                 conf->alert->line);
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "\"vidgen_alert\" sends nothing, for"
+                           " \"vidgen_monitor\" is off");
+        cf->conf_file = saved;
+    }
+
+    provider = conf->providers->elts;
+
+    for (i = 0; i < conf->providers->nelts; i++) {
+        ngx_http_vidgen_check_at(cf, saved, place, provider[i]->file,
+                                 provider[i]->line);
+        ngx_http_vidgen_warn_provider(cf, provider[i]);
+        cf->conf_file = saved;
+    }
+}
+
+
+static void
+ngx_http_vidgen_warn_provider(ngx_conf_t *cf, ngx_vidgen_provider_t *provider)
+{
+    ngx_vidgen_webhook_t  *webhook;
+
+    webhook = provider->webhook;
+
+    if (provider->poll && (webhook == NULL || webhook->scheme.token)) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "jobs of provider \"%V\" will never end, for only"
+                           " a \"poll\" can end them and \"vidgen_monitor\""
+                           " is off", &provider->name);
+    }
+
+    if (webhook && webhook->scheme.jwks.len) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "the key set (\"jwks=\") of provider \"%V\" is"
+                           " not fetched, for \"vidgen_monitor\" is off",
+                           &provider->name);
+    }
 }
 
 

@@ -189,6 +189,7 @@ ngx_vidgen_fetch_start(ngx_vidgen_fetch_request_t *request)
     request->answer.retry_after = -1;
     request->answer.max_age = -1;
     request->room = 0;
+    request->header = 0;
 
     request->easy = curl_easy_init();
     if (request->easy == NULL) {

@@ -25,7 +25,8 @@ typedef enum {
     NGX_VIDGEN_FETCH_TLS,
     NGX_VIDGEN_FETCH_RESET,              /* lost after it was made */
     NGX_VIDGEN_FETCH_TIMEOUT,
-    NGX_VIDGEN_FETCH_INVALID,            /* no HTTP, or more than max bytes */
+    NGX_VIDGEN_FETCH_INVALID,            /* no HTTP, or more than max bytes,
+                                            or endless headers */
     NGX_VIDGEN_FETCH_FAILED              /* nobody's fault but ours: memory,
                                             the file of certificates */
 } ngx_vidgen_fetch_outcome_e;
@@ -72,6 +73,7 @@ struct ngx_vidgen_fetch_request_s {
     void                        *easy;
     void                        *headers;
     size_t                       room;       /* of the body */
+    size_t                       header;     /* bytes, trailers too */
     ngx_queue_t                  link;       /* of those under way */
 };
 

@@ -7,6 +7,7 @@
 
 #define NGX_VIDGEN_FETCH_PROTOCOLS  "http,https"
 #define NGX_VIDGEN_FETCH_AGENT      "ngx_http_vidgen_module"
+#define NGX_VIDGEN_FETCH_HEADER     262144   /* bytes of all of them */
 
 
 typedef struct {
@@ -197,6 +198,10 @@ ngx_vidgen_fetch_set_method(ngx_vidgen_fetch_request_t *request)
 }
 
 
+/*
+ * libcurl keeps all headers, also interim ones and trailers, some of its
+ * versions without a bound
+ */
 static size_t
 ngx_vidgen_fetch_on_header(char *line, size_t size, size_t n, void *data)
 {
@@ -204,6 +209,12 @@ ngx_vidgen_fetch_on_header(char *line, size_t size, size_t n, void *data)
 
     u_char     *p, *colon, *last;
     ngx_str_t   name, value;
+
+    request->header += size * n;
+
+    if (request->header > NGX_VIDGEN_FETCH_HEADER) {
+        return 0;
+    }
 
     p = (u_char *) line;
     last = p + size * n;
@@ -332,7 +343,7 @@ ngx_vidgen_fetch_on_body(char *bytes, size_t size, size_t n, void *data)
 void
 ngx_vidgen_fetch_finish(ngx_vidgen_fetch_request_t *request, CURLcode code)
 {
-    long                        status;
+    long                        status, sent;
     ngx_uint_t                  i;
     ngx_msec_t                  dns, connect, tls;
     ngx_vidgen_fetch_answer_t  *answer;
@@ -355,8 +366,20 @@ ngx_vidgen_fetch_finish(ngx_vidgen_fetch_request_t *request, CURLcode code)
 
     answer->status = status;
 
-    if (code == CURLE_WRITE_ERROR && request->head) {
+    if (code == CURLE_WRITE_ERROR && request->head
+        && request->header <= NGX_VIDGEN_FETCH_HEADER)
+    {
         answer->outcome = NGX_VIDGEN_FETCH_ANSWERED;
+    }
+
+    /* what libcurl also says of a header that is too long for it */
+
+    sent = 0;
+    curl_easy_getinfo(request->easy, CURLINFO_REQUEST_SIZE, &sent);
+
+    if (code == CURLE_OUT_OF_MEMORY && sent > 0) {
+        answer->outcome = NGX_VIDGEN_FETCH_INVALID;
+        answer->detail = "a header is too long";
     }
 
     dns = ngx_vidgen_fetch_time(request, CURLINFO_NAMELOOKUP_TIME_T);

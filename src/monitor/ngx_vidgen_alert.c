@@ -8,12 +8,16 @@
 
 #define NGX_VIDGEN_ALERT_RETRY     2000      /* ms, doubled each time */
 #define NGX_VIDGEN_ALERT_PATIENCE  60000     /* ms, at most */
+#define NGX_VIDGEN_ALERT_ASK       1000      /* ms, until it is asked again */
+#define NGX_VIDGEN_ALERT_IN_VAIN   30000     /* ms, for a database that is
+                                                there and does not answer */
 
 
 static void ngx_vidgen_alert_look(ngx_vidgen_alert_t *alert);
 static ngx_str_t *ngx_vidgen_alert_word(ngx_vidgen_alert_t *alert);
 static ngx_uint_t ngx_vidgen_alert_is_down(ngx_vidgen_alert_t *alert);
 static void ngx_vidgen_alert_settled(ngx_vidgen_alert_t *alert);
+static void ngx_vidgen_alert_alone(ngx_vidgen_alert_t *alert);
 static void ngx_vidgen_alert_deliver(ngx_vidgen_alert_t *alert,
     ngx_str_t *kind, time_t began, ngx_uint_t alone);
 
@@ -196,7 +200,7 @@ ngx_vidgen_alert_look(ngx_vidgen_alert_t *alert)
     }
 
     if (ngx_vidgen_alert_ask(alert) != NGX_OK) {
-        ngx_vidgen_alert_alone(alert);
+        ngx_vidgen_alert_unanswered(alert);
     }
 }
 
@@ -252,6 +256,8 @@ ngx_vidgen_alert_obey(ngx_vidgen_alert_t *alert,
 {
     int64_t  ms;
 
+    alert->in_vain = 0;
+
     if (ngx_vidgen_store_is(&row->outcome, "send")) {
         ngx_vidgen_alert_deliver(alert,
                                  ngx_vidgen_store_is(&row->kind, "up")
@@ -292,8 +298,41 @@ ngx_vidgen_alert_settled(ngx_vidgen_alert_t *alert)
 }
 
 
-/* each edge for itself: there is no database, or not now */
+/*
+ * The others ask the same database, so it is asked again while it is there:
+ * where each edge spoke for itself, all would say the same.
+ */
+
 void
+ngx_vidgen_alert_unanswered(ngx_vidgen_alert_t *alert)
+{
+    ngx_vidgen_pg_stat_t  stat;
+
+    stat.connected = 0;
+
+    if (alert->monitor->store) {
+        ngx_vidgen_pg_stat(ngx_vidgen_store_pg(alert->monitor->store), &stat);
+    }
+
+    if (stat.connected) {
+
+        if (!alert->in_vain) {
+            alert->in_vain = 1;
+            alert->asked = ngx_current_msec;
+        }
+
+        if (!ngx_vidgen_monitor_due(alert->asked + NGX_VIDGEN_ALERT_IN_VAIN)) {
+            alert->next = ngx_current_msec + NGX_VIDGEN_ALERT_ASK;
+            return;
+        }
+    }
+
+    ngx_vidgen_alert_alone(alert);
+}
+
+
+/* each edge for itself: there is no database, or not now */
+static void
 ngx_vidgen_alert_alone(ngx_vidgen_alert_t *alert)
 {
     time_t                     now;

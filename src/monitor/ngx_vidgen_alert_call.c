@@ -91,7 +91,7 @@ ngx_vidgen_alert_asked(ngx_vidgen_pg_call_t *call,
         ngx_vidgen_alert_obey(alert, &row);
 
     } else {
-        ngx_vidgen_alert_alone(alert);
+        ngx_vidgen_alert_unanswered(alert);
     }
 
     ngx_destroy_pool(asked->call.pool);

@@ -29,6 +29,7 @@ typedef struct {
     ngx_str_t                    word;       /* down, up, again: the last one */
     ngx_msec_t                   next;       /* for the same word */
     ngx_uint_t                   failures;   /* deliveries, in a row */
+    ngx_msec_t                   asked;      /* the database, in vain, since */
 
     /* of a message under way */
     ngx_pool_t                  *pool;
@@ -36,6 +37,7 @@ typedef struct {
     time_t                       began;
     unsigned                     alone:1;    /* without the database's leave */
     unsigned                     busy:1;     /* a call or a message is */
+    unsigned                     in_vain:1;  /* asked */
 } ngx_vidgen_alert_t;
 
 struct ngx_vidgen_alerter_s {
@@ -58,13 +60,13 @@ void ngx_vidgen_alert_keep(ngx_vidgen_alert_t *alert);
 
 /*
  * Asks the database whether alert->word may be said here; ends with
- * ngx_vidgen_alert_obey() or, if it does not answer, ..._alone().  NGX_BUSY
- * or NGX_ERROR: it does not.
+ * ngx_vidgen_alert_obey() or, if it does not answer, ..._unanswered().
+ * NGX_BUSY or NGX_ERROR: it does not.
  */
 ngx_int_t ngx_vidgen_alert_ask(ngx_vidgen_alert_t *alert);
 void ngx_vidgen_alert_obey(ngx_vidgen_alert_t *alert,
     ngx_vidgen_store_alert_row_t *row);
-void ngx_vidgen_alert_alone(ngx_vidgen_alert_t *alert);
+void ngx_vidgen_alert_unanswered(ngx_vidgen_alert_t *alert);
 
 /*
  * Tells the database what became of alert->kind: sent, or not before pause

@@ -6,6 +6,7 @@
 
 #define NGX_VIDGEN_ALERT_TEXT    2048    /* bytes, at least what is needed */
 #define NGX_VIDGEN_ALERT_ANSWER  16384
+#define NGX_VIDGEN_ALERT_PAUSE   600     /* seconds that may be asked for */
 
 
 typedef struct {
@@ -316,7 +317,10 @@ ngx_vidgen_alert_answered(ngx_vidgen_fetch_request_t *request)
     ok = answer->outcome == NGX_VIDGEN_FETCH_ANSWERED
          && answer->status / 100 == 2;
 
+    /* all alerts wait for it */
+
     retry_after = ngx_vidgen_alert_retry_after(answer, alert->pool, &ok);
+    retry_after = ngx_min(retry_after, NGX_VIDGEN_ALERT_PAUSE);
 
     level = ok ? NGX_LOG_NOTICE : NGX_LOG_WARN;
 
@@ -369,7 +373,7 @@ ngx_vidgen_alert_retry_after(ngx_vidgen_fetch_answer_t *answer,
     {
         n = ngx_atoi(text.data, text.len);
 
-        if (n > 0 && n < 86400) {
+        if (n > 0) {
             return n;
         }
     }

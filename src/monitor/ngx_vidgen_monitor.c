@@ -7,7 +7,8 @@
 
 
 #define NGX_VIDGEN_MONITOR_TICK         1000     /* ms, at most */
-#define NGX_VIDGEN_MONITOR_CONNECTIONS  2        /* to the database */
+#define NGX_VIDGEN_MONITOR_CONNECTIONS  2        /* to the database, and one
+                                                    for sweeps */
 #define NGX_VIDGEN_MONITOR_LATER        3600000  /* ms, for nginx's manager */
 
 
@@ -180,7 +181,8 @@ ngx_vidgen_monitor_database(ngx_vidgen_monitor_t *monitor, ngx_cycle_t *cycle)
 
     monitor->database = *monitor->conf->database;
     monitor->database.connections = ngx_min(monitor->database.connections,
-                                            NGX_VIDGEN_MONITOR_CONNECTIONS);
+                                            NGX_VIDGEN_MONITOR_CONNECTIONS)
+                                    + 1;
 
     monitor->store = ngx_vidgen_store_create(cycle, &monitor->database);
 

@@ -57,8 +57,8 @@ ngx_vidgen_probe_create(ngx_vidgen_monitor_t *monitor)
 void
 ngx_vidgen_probe_tick(ngx_vidgen_monitor_t *monitor)
 {
-    int64_t               asked, started;
-    ngx_uint_t            i;
+    int64_t               started;
+    ngx_uint_t            i, asked;
     ngx_vidgen_prober_t  *probe;
 
     if (!ngx_vidgen_chronicle_ready(monitor)) {
@@ -72,14 +72,14 @@ ngx_vidgen_probe_tick(ngx_vidgen_monitor_t *monitor)
             continue;
         }
 
-        ngx_vidgen_relay_probes(monitor->conf->zone, &probe->provider->name,
-                                &asked, &started);
+        asked = ngx_vidgen_relay_probes(monitor->conf->zone,
+                                        &probe->provider->name, &started);
 
         if (!probe->scheduled) {
             ngx_vidgen_probe_schedule(probe, started);
         }
 
-        if (ngx_vidgen_monitor_due(probe->next) || asked > started) {
+        if (ngx_vidgen_monitor_due(probe->next) || asked) {
             ngx_vidgen_probe_start(probe);
         }
     }

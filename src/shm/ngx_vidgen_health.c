@@ -172,6 +172,7 @@ ngx_vidgen_health_ask(ngx_vidgen_health_record_t *record)
         || record->relay.asked > now + NGX_VIDGEN_HEALTH_ASK)
     {
         record->relay.asked = now;
+        record->relay.asks++;
     }
 }
 
@@ -191,10 +192,10 @@ ngx_vidgen_health_seed(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
         health->cooldown = copy.health.cooldown;
         copy.health = *health;
 
-        /* whether it was announced is for the database to say */
+        /* whether an outage, or its end, was announced: the database knows */
 
-        copy.relay.alert.told = health->status == NGX_VIDGEN_DOWN;
-        copy.relay.alert.owed = !copy.relay.alert.told;
+        copy.relay.alert.told = 0;
+        copy.relay.alert.owed = 1;
         copy.relay.alert.began = health->since;
 
         ngx_vidgen_health_store(zone, record, &copy);

@@ -56,16 +56,17 @@ ngx_vidgen_relay_missed(ngx_vidgen_zone_t *zone)
 }
 
 
-void
+ngx_uint_t
 ngx_vidgen_relay_probes(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
-    int64_t *asked, int64_t *started)
+    int64_t *started)
 {
     ngx_vidgen_relay_record_t  relay;
 
     ngx_vidgen_relay_read(zone, provider, &relay);
 
-    *asked = relay.asked;
     *started = relay.started;
+
+    return relay.asks != relay.heard;
 }
 
 
@@ -78,6 +79,7 @@ ngx_vidgen_relay_probe(ngx_vidgen_zone_t *zone, ngx_str_t *provider)
 
     record = ngx_vidgen_health_open(zone->sh, provider, &copy);
     copy.relay.started = ngx_vidgen_relay_now();
+    copy.relay.heard = copy.relay.asks;
     ngx_vidgen_health_store(zone, record, &copy);
 
     ngx_vidgen_zone_unlock(zone);

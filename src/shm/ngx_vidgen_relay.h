@@ -57,11 +57,11 @@ time_t ngx_vidgen_relay_age(ngx_vidgen_zone_t *zone);
 ngx_uint_t ngx_vidgen_relay_missed(ngx_vidgen_zone_t *zone);
 
 /*
- * When a probe was last asked for, and when one was last started, in ms since
- * the epoch; 0: never.
+ * 1: somebody has asked for a probe since one was last started, which was at
+ * *started, in ms since the epoch; 0: never.
  */
-void ngx_vidgen_relay_probes(ngx_vidgen_zone_t *zone, ngx_str_t *provider,
-    int64_t *asked, int64_t *started);
+ngx_uint_t ngx_vidgen_relay_probes(ngx_vidgen_zone_t *zone,
+    ngx_str_t *provider, int64_t *started);
 
 /* A probe starts. */
 void ngx_vidgen_relay_probe(ngx_vidgen_zone_t *zone, ngx_str_t *provider);

@@ -26,6 +26,9 @@ typedef struct {
     int64_t                      started;    /* the last probe */
     time_t                       keys_asked; /* somebody wants the key set */
     uint32_t                     keys;       /* version of the key set */
+    uint32_t                     asks;       /* for a probe, ever: clocks may
+                                                be set back */
+    uint32_t                     heard;      /* of those, by the last probe */
     ngx_vidgen_relay_alert_t     alert;
 } ngx_vidgen_relay_record_t;
 

@@ -1,12 +1,13 @@
 package VidgenTest::Clock;
 
-# The monotonic clock of an nginx, to be moved forward by a test that would
-# have to wait too long: a preloaded library (it needs gcc) adds an offset.
-# The time of day stays as it is.
+# The clocks of an nginx: the monotonic one, to be moved forward by a test that
+# would have to wait too long, and the time of day, as somebody may set it.  A
+# preloaded library (it needs gcc) adds an offset to each.
 #
 #   my $clock = VidgenTest::Clock->new;
 #   my $nginx = VidgenTest::Nginx->new(env => { $clock->env }, ...);
-#   $clock->forward(61);                     # seconds
+#   $clock->forward(61);                     # seconds; the monotonic one
+#   $clock->set(-3600);                      # seconds; the time of day
 
 use strict;
 use warnings;
@@ -21,10 +22,12 @@ my $source = <<'EOT';
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <time.h>
 
 static volatile long *offset;
 static int (*real)(clockid_t, struct timespec *);
+static int (*real_day)(struct timeval *, void *);
 
 __attribute__((constructor)) static void
 start(void)
@@ -35,9 +38,11 @@ start(void)
 
     real = (int (*)(clockid_t, struct timespec *))
                dlsym(RTLD_NEXT, "clock_gettime");
+    real_day = (int (*)(struct timeval *, void *))
+                   dlsym(RTLD_NEXT, "gettimeofday");
 
     if (fd != -1) {
-        p = mmap(NULL, sizeof(long), PROT_READ, MAP_SHARED, fd, 0);
+        p = mmap(NULL, 2 * sizeof(long), PROT_READ, MAP_SHARED, fd, 0);
     }
 
     if (p != MAP_FAILED) {
@@ -51,7 +56,23 @@ clock_gettime(clockid_t id, struct timespec *ts)
     int rc = real(id, ts);
 
     if (offset && (id == CLOCK_MONOTONIC || id == CLOCK_MONOTONIC_COARSE)) {
-        ts->tv_sec += *offset;
+        ts->tv_sec += offset[0];
+    }
+
+    if (offset && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) {
+        ts->tv_sec += offset[1];
+    }
+
+    return rc;
+}
+
+int
+gettimeofday(struct timeval *restrict tv, void *restrict zone)
+{
+    int rc = real_day(tv, zone);
+
+    if (offset) {
+        tv->tv_sec += offset[1];
     }
 
     return rc;
@@ -65,7 +86,7 @@ sub new {
     my $dir = tempdir('vidgen-clock-XXXXXXXX', TMPDIR => 1, CLEANUP => 1);
     chmod 0755, $dir;
     my $self = bless { file => "$dir/offset", library => "$dir/clock.so",
-        offset => 0 }, $class;
+        offset => 0, day => 0 }, $class;
 
     spew("$dir/clock.c", $source);
     $self->forward(0);
@@ -86,9 +107,25 @@ sub forward {
     my ($self, $seconds) = @_;
 
     $self->{offset} += $seconds;
+    $self->_write;
+}
+
+
+# The time of day is so far from the real one, likewise.
+sub set {
+    my ($self, $seconds) = @_;
+
+    $self->{day} = $seconds;
+    $self->_write;
+}
+
+
+sub _write {
+    my ($self) = @_;
+
     open my $file, -e $self->{file} ? '+<' : '>', $self->{file}
         or die "$self->{file}: $!";
-    syswrite $file, pack 'l!', $self->{offset};
+    syswrite $file, pack 'l!2', @$self{qw(offset day)};
     close $file;
 }
 
