@@ -8,7 +8,6 @@
 #define NGX_VIDGEN_POLL_LIMIT     64     /* leased at a time */
 #define NGX_VIDGEN_POLL_EACH      16     /* under way at one provider */
 #define NGX_VIDGEN_POLL_ALL       96     /* at all */
-#define NGX_VIDGEN_POLL_PAUSE     600    /* seconds at most */
 
 /*
  * A lease outlasts the worst: all of one provider's, in turns, of two steps
@@ -174,8 +173,6 @@ ngx_vidgen_poll_ended(ngx_vidgen_pollee_t *pollee)
 void
 ngx_vidgen_poll_pause(ngx_vidgen_pollee_t *pollee, time_t seconds)
 {
-    seconds = ngx_min(seconds, NGX_VIDGEN_POLL_PAUSE);
-
     pollee->pausing = 1;
     pollee->paused = ngx_current_msec + (ngx_msec_t) seconds * 1000;
 

@@ -30,6 +30,9 @@ struct ngx_vidgen_poller_s {
     unsigned                     leasing:1;
 };
 
+/* seconds at most that a provider's Retry-After is followed */
+#define NGX_VIDGEN_POLL_PAUSE     600
+
 /* an attempt that is leased; with a pool of its own */
 typedef struct {
     ngx_vidgen_monitor_call_t    call;       /* of what came of it */

@@ -19,6 +19,7 @@ static ngx_int_t ngx_vidgen_poll_job_pair(ngx_vidgen_poll_job_t *job,
 static void ngx_vidgen_poll_job_answered(ngx_vidgen_fetch_request_t *request);
 static ngx_uint_t ngx_vidgen_poll_job_status(ngx_vidgen_poll_job_t *job,
     ngx_vidgen_fetch_answer_t *answer);
+static ngx_uint_t ngx_vidgen_poll_job_passing(ngx_uint_t status);
 static ngx_int_t ngx_vidgen_poll_job_read(ngx_vidgen_poll_job_t *job,
     ngx_vidgen_fetch_answer_t *answer, ngx_vidgen_result_t *result,
     ngx_vidgen_json_t **json);
@@ -223,18 +224,19 @@ ngx_vidgen_poll_job_answered(ngx_vidgen_fetch_request_t *request)
     job = request->data;
     answer = &request->answer;
 
+    after = ngx_max(answer->retry_after, 0);
+    after = ngx_min(after, NGX_VIDGEN_POLL_PAUSE);
+
+    if (answer->status == 429) {
+        after = after ? after : NGX_VIDGEN_POLL_RETRY;
+        ngx_vidgen_poll_pause(job->pollee, after);
+    }
+
     if (answer->outcome == NGX_VIDGEN_FETCH_ANSWERED
         && ngx_vidgen_poll_job_status(job, answer))
     {
         ngx_vidgen_poll_job_judge(job, answer);
         return;
-    }
-
-    after = ngx_max(answer->retry_after, 0);
-
-    if (answer->status == 429) {
-        after = after ? after : NGX_VIDGEN_POLL_RETRY;
-        ngx_vidgen_poll_pause(job->pollee, after);
     }
 
     level = answer->outcome == NGX_VIDGEN_FETCH_FAILED ? NGX_LOG_ERR
@@ -257,11 +259,51 @@ static ngx_uint_t
 ngx_vidgen_poll_job_status(ngx_vidgen_poll_job_t *job,
     ngx_vidgen_fetch_answer_t *answer)
 {
-    return answer->status / 100 == 2
-           || (job->then
-               && ngx_vidgen_provider_code(
-                                    &job->pollee->provider->poll->then_failed,
-                                    answer->status));
+    ngx_uint_t    i, *code;
+    ngx_array_t  *failed;
+
+    if (answer->status / 100 == 2 || !job->then) {
+        return answer->status / 100 == 2;
+    }
+
+    failed = &job->pollee->provider->poll->then_failed;
+
+    if (!ngx_vidgen_poll_job_passing(answer->status)) {
+        return ngx_vidgen_provider_code(failed, answer->status);
+    }
+
+    /* a class does not mean these */
+
+    code = failed->elts;
+
+    for (i = 0; i < failed->nelts; i++) {
+        if (code[i] == answer->status) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* 1: a status that is about the one who asks, or the moment, not the job */
+static ngx_uint_t
+ngx_vidgen_poll_job_passing(ngx_uint_t status)
+{
+    switch (status) {
+
+    case 401:
+    case 402:
+    case 403:
+    case 407:
+    case 408:
+    case 425:
+    case 429:
+        return 1;
+
+    default:
+        return 0;
+    }
 }
 
 
