@@ -11,7 +11,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Test::More tests => 18;
+use Test::More tests => 21;
 
 use VidgenTest::Books qw(customer wrong_books);
 use VidgenTest::Http qw(post);
@@ -49,6 +49,14 @@ http {
                   status /status; video_url /url; error /detail;
                   then $vidgen_base/result/$vidgen_provider_job_id
                        failed=403 failed=429; }
+    }
+    vidgen_provider wild {
+        base    %%BASE%%;
+        submit  { url $vidgen_base/wild; job_id /request_id; }
+        poll    { url $vidgen_base/wild/$vidgen_provider_job_id;
+                  status /status BUSY=processing DONE=completed BAD=failed
+                         *=failed;
+                  video_url /url; error /detail; }
     }
     vidgen_provider one {
         base    %%BASE%%;
@@ -112,6 +120,23 @@ like(ended('exact', { status => 429, headers => { 'Retry-After' => 1 } }),
     qr/^failed/, 'a 429 that is listed is a failure');
 ok($nginx->wait_log(qr/"exact" wants no polls for 1 seconds/),
     'and a pause');
+
+
+# a word that only "*" takes for a failure
+
+for (['PAUSED', 'DONE', 'completed https://cdn.test/v'],
+    ['PAUSED', 'BAD', 'failed nsfw'])
+{
+    my ($first, $last, $end) = @$_;
+    $provider->script(qr{GET /wild/}, ({ body => { status => $first } }) x 3,
+        { body => { status => $last, $last eq 'BAD' ? (detail => 'nsfw')
+            : (url => 'https://cdn.test/v') } });
+    my $job = generate('wild');
+    wait_for { job($job) =~ /^(?:completed|failed)/ };
+    is(job($job), $end, "$first says nothing, $last does");
+}
+like($nginx->error_log, qr/"wild": "PAUSED" is no word of its definition/,
+    'it is logged');
 
 
 # a Retry-After of an hour, or of for ever

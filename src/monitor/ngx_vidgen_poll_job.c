@@ -27,6 +27,8 @@ static ngx_uint_t ngx_vidgen_poll_job_is(ngx_vidgen_poll_job_t *job,
     ngx_str_t *id);
 static void ngx_vidgen_poll_job_judge(ngx_vidgen_poll_job_t *job,
     ngx_vidgen_fetch_answer_t *answer);
+static void ngx_vidgen_poll_job_word(ngx_vidgen_poll_job_t *job,
+    ngx_vidgen_result_t *result);
 static ngx_int_t ngx_vidgen_poll_job_then(ngx_vidgen_poll_job_t *job,
     ngx_vidgen_json_t *json);
 
@@ -343,9 +345,29 @@ ngx_vidgen_poll_job_judge(ngx_vidgen_poll_job_t *job,
         }
 
         return;
+
+    } else if (result.wildcard && result.status == NGX_VIDGEN_STATUS_FAILED) {
+        ngx_vidgen_poll_job_word(job, &result);
     }
 
     ngx_vidgen_poll_apply(job, &result);
+}
+
+
+/*
+ * A word that only "*" takes for a failure: nobody is left to confirm it, so
+ * it says nothing.
+ */
+static void
+ngx_vidgen_poll_job_word(ngx_vidgen_poll_job_t *job,
+    ngx_vidgen_result_t *result)
+{
+    result->status = NGX_VIDGEN_STATUS_NONE;
+
+    ngx_log_error(NGX_LOG_INFO, job->call.monitor->log, 0,
+                  "vidgen: poll of job \"%V\" at provider \"%V\": \"%V\" is"
+                  " no word of its definition, and no verdict", &job->job,
+                  &job->pollee->provider->name, &result->word);
 }
 
 
