@@ -20,6 +20,8 @@ DO $$ BEGIN PERFORM vidgen.migration(); END $$;
 -- since        when it came into its state
 -- lease        until then its operation is believed to be at work
 -- due          next poll; NULL: none before vidgen.due()'s p_overdue
+-- poll_lease   until then a poll is believed to be under way, the one that
+-- polls        counts
 -- deadline     lost then: its last poll has been asked for
 -- late         a success that came after its job had ended: money lost
 -- kept         fields of the provider's answer, for polls
@@ -47,6 +49,7 @@ CREATE TABLE IF NOT EXISTS vidgen.attempts (
     since            timestamptz NOT NULL DEFAULT now(),
     lease            timestamptz,
     due              timestamptz,
+    poll_lease       timestamptz,
     deadline         timestamptz,
     created_at       timestamptz NOT NULL DEFAULT now(),
 
@@ -56,6 +59,9 @@ CREATE TABLE IF NOT EXISTS vidgen.attempts (
                                            OR lease IS NOT NULL),
     CONSTRAINT attempts_late_check CHECK (NOT late OR state = 'completed')
 );
+
+ALTER TABLE vidgen.attempts
+    ADD COLUMN IF NOT EXISTS poll_lease timestamptz;
 
 
 -- The ledger: one hold of a job, and one refund of the same amount exactly

@@ -100,8 +100,8 @@ sub rounds {
     my $wakes = number('voluntary_ctxt_switches');
     for my $round (1 .. $n) {
         $plain->on(qr{/flap}, status => $round % 2 ? 500 : 200);
-        $pg->query("UPDATE vidgen.attempts SET due = now(), polls = 0
-            WHERE state = 'accepted'");
+        $pg->query("UPDATE vidgen.attempts SET due = now(), polls = 0,
+            poll_lease = NULL WHERE state = 'accepted'");
         $plain->forget_requests;
         sleep 0.7;
         $seen{ $_->{uri} =~ s{^(/\w*).*}{$1}r }++

@@ -27,6 +27,7 @@ my $age = sub {
     my ($attempt, $time) = @_;
     $sql->query("UPDATE vidgen.attempts SET since = since - interval '$time',"
         . " due = due - interval '$time', lease = lease - interval '$time',"
+        . " poll_lease = poll_lease - interval '$time',"
         . " deadline = deadline - interval '$time' WHERE id = '"
         . id($attempt) . "'");
 };

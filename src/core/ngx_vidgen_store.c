@@ -113,7 +113,7 @@ static ngx_vidgen_pg_statement_t  ngx_vidgen_store_statements[] = {
       0, NGX_VIDGEN_LANE_APPLY, NGX_VIDGEN_PG_POLL },
 
     { "vidgen_polled",
-      "SELECT o.ord, p.n FROM (SELECT vidgen.polled($1,$2) AS n) p,"
+      "SELECT o.ord, p.n FROM (SELECT vidgen.polled($1,$2,$3,$4) AS n) p,"
       " generate_series(1, cardinality($1)) o (ord)",
       ngx_vidgen_store_params(ngx_vidgen_store_polled_t),
       NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_APPLY,

@@ -120,6 +120,8 @@ typedef struct {
 typedef struct {
     ngx_str_t  attempt;
     ngx_str_t  due;              /* ms from now */
+    ngx_str_t  polls;            /* which one it was, as due said */
+    ngx_str_t  answered;         /* t, f: it said how the job stands */
 } ngx_vidgen_store_polled_t;
 
 typedef struct {

@@ -207,6 +207,10 @@ ngx_vidgen_poll_job_start(ngx_vidgen_poll_job_t *job)
                       "vidgen: job \"%V\" cannot be polled at provider"
                       " \"%V\": a value cannot stand in the request",
                       &job->job, &provider->name);
+
+        /* no answer will ever be had */
+
+        job->answered = 1;
         ngx_vidgen_poll_again(job, 0);
         return NGX_OK;
     }
@@ -234,11 +238,15 @@ ngx_vidgen_poll_job_answered(ngx_vidgen_fetch_request_t *request)
         ngx_vidgen_poll_pause(job->pollee, after);
     }
 
-    if (answer->outcome == NGX_VIDGEN_FETCH_ANSWERED
-        && ngx_vidgen_poll_job_status(job, answer))
-    {
-        ngx_vidgen_poll_job_judge(job, answer);
-        return;
+    if (answer->outcome == NGX_VIDGEN_FETCH_ANSWERED) {
+        job->answered = (answer->status / 100 == 2
+                         || answer->status / 100 == 4)
+                        && !ngx_vidgen_poll_job_passing(answer->status);
+
+        if (ngx_vidgen_poll_job_status(job, answer)) {
+            ngx_vidgen_poll_job_judge(job, answer);
+            return;
+        }
     }
 
     level = answer->outcome == NGX_VIDGEN_FETCH_FAILED ? NGX_LOG_ERR
@@ -324,6 +332,8 @@ ngx_vidgen_poll_job_judge(ngx_vidgen_poll_job_t *job,
     if (ngx_vidgen_poll_job_read(job, answer, &result, &json) != NGX_OK
         && !failed)
     {
+        job->answered = 0;
+
         ngx_vidgen_metric_add(job->call.monitor->conf->zone,
                               NGX_VIDGEN_POLL_FAILED, 1);
         ngx_vidgen_poll_again(job, 0);
@@ -434,6 +444,7 @@ static ngx_int_t
 ngx_vidgen_poll_job_then(ngx_vidgen_poll_job_t *job, ngx_vidgen_json_t *json)
 {
     job->then = 1;
+    job->answered = 0;
 
     if (ngx_vidgen_provider_keep(&job->pollee->provider->poll->keep, json,
                                  job->call.pool, &job->kept)
