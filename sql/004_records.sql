@@ -22,7 +22,9 @@ DO $$ BEGIN PERFORM vidgen.migration(); END $$;
 -- due          next poll; NULL: none before vidgen.due()'s p_overdue
 -- poll_lease   until then a poll is believed to be under way, the one that
 -- polls        counts
--- deadline     lost then: its last poll has been asked for
+-- deadline     lost then, after a last poll
+-- last_poll    with a deadline: the last poll is one after so many, and has not
+--              been answered yet
 -- late         a success that came after its job had ended: money lost
 -- kept         fields of the provider's answer, for polls
 
@@ -51,6 +53,7 @@ CREATE TABLE IF NOT EXISTS vidgen.attempts (
     due              timestamptz,
     poll_lease       timestamptz,
     deadline         timestamptz,
+    last_poll        integer,
     created_at       timestamptz NOT NULL DEFAULT now(),
 
     CONSTRAINT attempts_job_id_number_key UNIQUE (job_id, number),
@@ -61,7 +64,8 @@ CREATE TABLE IF NOT EXISTS vidgen.attempts (
 );
 
 ALTER TABLE vidgen.attempts
-    ADD COLUMN IF NOT EXISTS poll_lease timestamptz;
+    ADD COLUMN IF NOT EXISTS poll_lease timestamptz,
+    ADD COLUMN IF NOT EXISTS last_poll integer;
 
 
 -- The ledger: one hold of a job, and one refund of the same amount exactly

@@ -77,7 +77,8 @@ END $$;
 -- p_polls     which poll it was, as vidgen.due() counted: nothing happens where
 --             its lease has passed on; NULL: the latest
 -- p_answered  the provider has said how the job stands; NULL: it has.  What
---             became due while it was asked is due at once then.
+--             became due while it was asked is due at once then, and the
+--             last poll before an attempt is given up has been made.
 
 CREATE OR REPLACE FUNCTION vidgen.polled(p_attempt uuid[], p_due_ms integer[],
     p_polls integer[] DEFAULT NULL, p_answered boolean[] DEFAULT NULL)
@@ -99,7 +100,10 @@ BEGIN
                            AND coalesce(p.answered, true)
                       THEN a.due
                       ELSE now() + p.due_ms * interval '1 millisecond' END,
-           poll_lease = NULL
+           poll_lease = NULL,
+           last_poll = CASE WHEN a.polls > a.last_poll
+                                 AND coalesce(p.answered, true)
+                            THEN NULL ELSE a.last_poll END
       FROM unnest(p_attempt, p_due_ms, p_polls, p_answered)
            p (attempt, due_ms, polls, answered)
      WHERE a.id = p.attempt AND a.id = ANY (v_ids)

@@ -122,7 +122,7 @@ static ngx_vidgen_pg_statement_t  ngx_vidgen_store_statements[] = {
     { "vidgen_sweep",
       "SELECT 1 AS ord, s.*, vidgen.orphans($1::interval / 2),"
       " (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-      " FROM vidgen.sweep($1,$2,$3) s",
+      " FROM vidgen.sweep($1,$2,$3,$4) s",
       ngx_vidgen_store_params(ngx_vidgen_store_sweep_t),
       0, NGX_VIDGEN_LANE_GENERATE, NGX_VIDGEN_PG_POLL },
 

@@ -128,6 +128,7 @@ typedef struct {
     ngx_str_t  unknown;          /* interval */
     ngx_str_t  expire;           /* interval */
     ngx_str_t  limit;
+    ngx_str_t  polled;           /* providers, an array: {"a","b"} */
 } ngx_vidgen_store_sweep_t;
 
 typedef struct {

@@ -32,7 +32,7 @@ typedef struct {
 
 static ngx_uint_t ngx_vidgen_poll_idle(ngx_vidgen_pollee_t *pollee);
 static ngx_int_t ngx_vidgen_poll_names(ngx_vidgen_poller_t *poller,
-    ngx_pool_t *pool, ngx_str_t *names);
+    ngx_pool_t *pool, ngx_uint_t idle, ngx_str_t *names);
 static void ngx_vidgen_poll_lease(ngx_vidgen_poller_t *poller);
 static void ngx_vidgen_poll_leased(ngx_vidgen_pg_call_t *call,
     ngx_vidgen_pg_result_t *result);
@@ -236,7 +236,8 @@ ngx_vidgen_poll_lease(ngx_vidgen_poller_t *poller)
     lease->last = ngx_current_msec + NGX_VIDGEN_POLL_LEASE(conf->timeout)
                   - NGX_VIDGEN_POLL_TIME(conf->timeout);
 
-    if (ngx_vidgen_poll_names(poller, pool, &lease->params.providers) != NGX_OK
+    if (ngx_vidgen_poll_names(poller, pool, 1, &lease->params.providers)
+        != NGX_OK
         || ngx_vidgen_store_interval(pool, &lease->params.overdue,
                                      conf->overdue) != NGX_OK
         || ngx_vidgen_text_number(pool, &lease->params.limit,
@@ -256,10 +257,23 @@ ngx_vidgen_poll_lease(ngx_vidgen_poller_t *poller)
 }
 
 
-/* the idle ones, as an array */
+ngx_int_t
+ngx_vidgen_poll_providers(ngx_vidgen_monitor_t *monitor, ngx_pool_t *pool,
+    ngx_str_t *names)
+{
+    if (monitor->poller == NULL) {
+        ngx_str_set(names, "{}");
+        return NGX_OK;
+    }
+
+    return ngx_vidgen_poll_names(monitor->poller, pool, 0, names);
+}
+
+
+/* all, or the idle ones, as an array */
 static ngx_int_t
 ngx_vidgen_poll_names(ngx_vidgen_poller_t *poller, ngx_pool_t *pool,
-    ngx_str_t *names)
+    ngx_uint_t idle, ngx_str_t *names)
 {
     size_t                size;
     u_char               *p;
@@ -284,7 +298,7 @@ ngx_vidgen_poll_names(ngx_vidgen_poller_t *poller, ngx_pool_t *pool,
     for (i = 0; i < poller->n; i++) {
         pollee = &poller->pollees[i];
 
-        if (!ngx_vidgen_poll_idle(pollee)) {
+        if (idle && !ngx_vidgen_poll_idle(pollee)) {
             continue;
         }
 
