@@ -116,10 +116,13 @@ CREATE TABLE IF NOT EXISTS vidgen.alerts (
 );
 
 
--- What is to be found by its state: attempts without an id yet, accepted and
--- silent, to be polled; refunds to be made; results that are old, or nobody's.
--- Since those of attempts depend on the state, an update of it can never be
--- HOT, and no room is left for it in their pages.
+-- What is to be found by its state: attempts without an id yet; accepted ones,
+-- by when they are to be polled, or how long they are silent; refunds to be
+-- made; results that are old, or nobody's.  Since those of attempts depend on
+-- the state, an update of it can never be HOT, and no room is left for it in
+-- their pages.
+
+DROP INDEX IF EXISTS vidgen.attempts_accepted, vidgen.attempts_due;
 
 DO $$
 DECLARE
@@ -130,10 +133,8 @@ BEGIN
           FROM (VALUES
                     ('attempts_unidentified', 'attempts (provider, since)'
                      ' WHERE state IN (''sending'', ''unknown'')'),
-                    ('attempts_accepted', 'attempts (provider, since)'
+                    ('attempts_open', 'attempts (provider, due, since)'
                      ' WHERE state = ''accepted'''),
-                    ('attempts_due', 'attempts (due)'
-                     ' WHERE state = ''accepted'' AND due IS NOT NULL'),
                     ('ledger_refund_due', 'ledger (user_id)'
                      ' WHERE refund_due'),
                     ('parked_received', 'parked (received)'),

@@ -34,24 +34,35 @@ SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_ids  uuid[];
 BEGIN
-    v_ids := ARRAY(SELECT a.id FROM vidgen.attempts a
-                    WHERE a.state = 'accepted' AND a.due <= now()
-                      AND coalesce(a.poll_lease <= now(), true)
-                      AND a.provider = ANY (p_providers)
-                      AND a.provider_job_id IS NOT NULL
-                    ORDER BY a.due
-                    LIMIT p_limit
-                      FOR NO KEY UPDATE SKIP LOCKED);
+    -- by provider, so that each is found in the order of its index
+
+    v_ids := ARRAY(SELECT d.id
+                     FROM unnest(p_providers) p (provider),
+                          LATERAL
+                          (SELECT a.id, a.due FROM vidgen.attempts a
+                            WHERE a.state = 'accepted'
+                              AND a.provider = p.provider AND a.due <= now()
+                              AND coalesce(a.poll_lease <= now(), true)
+                              AND a.provider_job_id IS NOT NULL
+                            ORDER BY a.due
+                            LIMIT p_limit
+                              FOR NO KEY UPDATE SKIP LOCKED) d
+                    ORDER BY d.due
+                    LIMIT p_limit);
 
     IF p_overdue IS NOT NULL AND cardinality(v_ids) < p_limit THEN
         v_ids := v_ids
-            || ARRAY(SELECT a.id FROM vidgen.attempts a
-                      WHERE a.state = 'accepted' AND a.due IS NULL
-                        AND a.since <= now() - p_overdue
-                        AND a.provider = ANY (p_providers)
-                        AND a.provider_job_id IS NOT NULL
-                      LIMIT p_limit - cardinality(v_ids)
-                        FOR NO KEY UPDATE SKIP LOCKED);
+            || ARRAY(SELECT d.id
+                       FROM unnest(p_providers) p (provider),
+                            LATERAL
+                            (SELECT a.id FROM vidgen.attempts a
+                              WHERE a.state = 'accepted'
+                                AND a.provider = p.provider AND a.due IS NULL
+                                AND a.since <= now() - p_overdue
+                                AND a.provider_job_id IS NOT NULL
+                              LIMIT p_limit - cardinality(v_ids)
+                                FOR NO KEY UPDATE SKIP LOCKED) d
+                      LIMIT p_limit - cardinality(v_ids));
     END IF;
 
     IF v_ids = '{}' THEN

@@ -6,7 +6,7 @@
 use strict;
 use warnings;
 
-use Test::More tests => 41;
+use Test::More tests => 44;
 
 use VidgenTest::Postgres;
 use VidgenTest::Sql qw(id);
@@ -118,6 +118,43 @@ is(sweep(), '0 1', '... and ends it');
 $sql->check('in the end');
 
 
+# --- what is not to be asked for is not read
+
+$pg->query(q{
+    WITH j AS (
+        INSERT INTO video_jobs (id, user_id, model_id, prompt, provider_name,
+                                provider_job_id, status)
+        SELECT gen_random_uuid(), gen_random_uuid(), 'm', 'p',
+               CASE WHEN i % 2 = 0 THEN 'polled' ELSE 'told' END, 'o' || i,
+               'processing'
+          FROM generate_series(1, 4000) i
+        RETURNING *)
+    INSERT INTO vidgen.attempts (id, job_id, number, provider,
+                                 provider_job_id, state, since, due)
+    SELECT gen_random_uuid(), id, 1, provider_name, provider_job_id,
+           'accepted', now() - interval '1 h',
+           CASE WHEN provider_name = 'polled'
+                THEN now() + interval '1 min' END
+      FROM j;
+    ANALYZE});
+
+# How many pages a call reads.
+sub pages {
+    my ($providers) = @_;
+    my $call = "SELECT * FROM vidgen.due('{$providers}', '10 min', 4, '60 s')";
+    $sql->query("BEGIN; $call; ROLLBACK");
+    my $plan = $sql->query("BEGIN; EXPLAIN (ANALYZE, BUFFERS) $call");
+    $sql->query('ROLLBACK');
+    my ($hit) = "@{[map { @$_ } @$plan]}" =~ /shared hit=(\d+)/;
+    return $hit;
+}
+
+cmp_ok(pages('polled'), '<', 30, 'overdue ones that have their time');
+$pg->query("UPDATE vidgen.attempts SET due = now() WHERE provider = 'polled'");
+is(scalar @{ $pg->query("SELECT * FROM vidgen.due('{told,polled}', '10 min',
+    100, '60 s')") }, 100, 'what is due is found');
+
+
 # --- tables and functions of before
 
 $pg->query(q{
@@ -127,6 +164,10 @@ $pg->query(q{
     CREATE FUNCTION vidgen.polled(uuid[], integer[]) RETURNS integer
         LANGUAGE sql AS 'SELECT 1';
     ALTER FUNCTION vidgen.polled OWNER TO vidgen_owner;
+    DROP INDEX vidgen.attempts_open;
+    CREATE INDEX attempts_due ON vidgen.attempts (due);
+    CREATE INDEX attempts_accepted ON vidgen.attempts (provider, since);
+    ALTER TABLE vidgen.attempts OWNER TO vidgen_owner;
     UPDATE vidgen.attempts SET state = 'accepted', since = now()
         - interval '25 h', due = now() - interval '1 h', deadline = now()
         - interval '1 min' WHERE state = 'lost'});
@@ -135,6 +176,10 @@ is($pg->value("SELECT string_agg(oid::regprocedure || ' ' || proacl::text, ',')
     FROM pg_proc WHERE proname = 'polled'"), 'vidgen.polled(uuid[],integer[],'
     . 'integer[],boolean[]) {vidgen_owner=X/vidgen_owner,'
     . 'vidgen_edge=X/vidgen_owner}', 'are replaced');
+is($pg->value("SELECT string_agg(indexrelid::regclass::text, ' '
+    ORDER BY 1) FROM pg_index WHERE indrelid = 'vidgen.attempts'::regclass
+    AND NOT indisunique"), 'vidgen.attempts_open vidgen.attempts_unidentified',
+    'and so are the indexes');
 $sql->close;
 $sql = VidgenTest::Sql->new($pg);
 is(sweep(), '0 4', 'what had a deadline then ends by it');
