@@ -12,9 +12,9 @@ DROP FUNCTION IF EXISTS vidgen.sweep(interval, interval, integer);
 DROP FUNCTION IF EXISTS vidgen.end_attempts(interval, interval, integer);
 
 
--- Whether an accepted attempt that has expired may go a step further: it has no
--- deadline yet, or that has passed and its last poll was answered.  The deadline
--- alone decides where nobody can ask, and for ever nobody waits.
+-- Whether an accepted attempt that has expired may go a step further: it has
+-- no deadline yet, or that has passed and its last poll was answered.  Where
+-- nobody can ask, the deadline alone decides, and nobody waits for ever.
 
 CREATE OR REPLACE FUNCTION vidgen.may_end(a vidgen.attempts,
     p_expire interval, p_polled text[])

@@ -61,7 +61,8 @@ END $$;
 
 -- What the log knows of providers, for an nginx that knows nothing: status
 -- NULL where there is no row.  since: when it came into that status, as far as
--- the latest 10000 rows say, else when the log begins.  Seconds since the epoch.
+-- the latest 10000 rows say, else when the log begins.  Seconds since the
+-- epoch.
 
 CREATE OR REPLACE FUNCTION vidgen.health_seed(p_provider text[])
 RETURNS TABLE (ord integer, status text, response_time_ms integer,

@@ -10,7 +10,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use Digest::SHA qw(sha256_hex);
-use Test::More tests => 12;
+use Test::More tests => 13;
 
 use VidgenTest::Books qw(wrong_books);
 use VidgenTest::Ed25519;
@@ -110,6 +110,10 @@ $pg->query('UPDATE vidgen.attempts SET due = now()'
 ok($nginx->wait_log(qr/vidgen: job "$order->{job}" cannot be polled/),
     'a status URL of another host');
 is_deeply($elsewhere->requests, [], 'is not asked for');
+wait_for { $pg->value("SELECT polls FROM vidgen.attempts
+    WHERE id = '$order->{attempt}'") > 3 };
+is(scalar(() = $nginx->error_log =~ /\[(?:crit|error)\].* cannot be polled/g),
+    1, 'and said once, not at each poll');
 
 is_deeply([wrong_books($pg)], [], 'the books are right');
 

@@ -19,6 +19,7 @@ typedef struct {
     ngx_uint_t                   running;    /* asked for */
     ngx_msec_t                   paused;     /* it asked for that, until then */
     unsigned                     pausing:1;
+    unsigned                     told:1;     /* that jobs cannot be polled */
 } ngx_vidgen_pollee_t;
 
 struct ngx_vidgen_poller_s {

@@ -31,6 +31,7 @@ static void ngx_vidgen_poll_job_word(ngx_vidgen_poll_job_t *job,
     ngx_vidgen_result_t *result);
 static ngx_int_t ngx_vidgen_poll_job_then(ngx_vidgen_poll_job_t *job,
     ngx_vidgen_json_t *json);
+static void ngx_vidgen_poll_job_impossible(ngx_vidgen_poll_job_t *job);
 
 
 ngx_vidgen_poll_job_t *
@@ -203,15 +204,7 @@ ngx_vidgen_poll_job_start(ngx_vidgen_poll_job_t *job)
     }
 
     if (rc == NGX_DECLINED) {
-        ngx_log_error(NGX_LOG_ERR, job->call.monitor->log, 0,
-                      "vidgen: job \"%V\" cannot be polled at provider"
-                      " \"%V\": a value cannot stand in the request",
-                      &job->job, &provider->name);
-
-        /* no answer will ever be had */
-
-        job->answered = 1;
-        ngx_vidgen_poll_again(job, 0);
+        ngx_vidgen_poll_job_impossible(job);
         return NGX_OK;
     }
 
@@ -454,4 +447,28 @@ ngx_vidgen_poll_job_then(ngx_vidgen_poll_job_t *job, ngx_vidgen_json_t *json)
     }
 
     return ngx_vidgen_poll_job_start(job);
+}
+
+
+/* no answer will ever be had; said loudly once, for each poll finds it again */
+static void
+ngx_vidgen_poll_job_impossible(ngx_vidgen_poll_job_t *job)
+{
+    ngx_uint_t            level;
+    ngx_vidgen_pollee_t  *pollee;
+
+    pollee = job->pollee;
+    level = pollee->told ? NGX_LOG_INFO : NGX_LOG_CRIT;
+
+    ngx_log_error(level, job->call.monitor->log, 0,
+                  "vidgen: job \"%V\" cannot be polled at provider \"%V\","
+                  " and perhaps none of its jobs: a value cannot stand in the"
+                  " request, or a kept URL leads to a host that the"
+                  " definition does not name", &job->job,
+                  &pollee->provider->name);
+
+    pollee->told = 1;
+    job->answered = 1;
+
+    ngx_vidgen_poll_again(job, 0);
 }
