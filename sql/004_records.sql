@@ -20,7 +20,11 @@ DO $$ BEGIN PERFORM vidgen.migration(); END $$;
 -- since        when it came into its state
 -- lease        until then its operation is believed to be at work
 -- due          next poll; NULL: none before vidgen.due()'s p_overdue
--- deadline     lost then: its last poll has been asked for
+-- poll_lease   until then a poll is believed to be under way, the one that
+-- polls        counts
+-- deadline     lost then, after a last poll
+-- last_poll    with a deadline: the last poll is one after so many, and has not
+--              been answered yet
 -- late         a success that came after its job had ended: money lost
 -- kept         fields of the provider's answer, for polls
 
@@ -47,7 +51,9 @@ CREATE TABLE IF NOT EXISTS vidgen.attempts (
     since            timestamptz NOT NULL DEFAULT now(),
     lease            timestamptz,
     due              timestamptz,
+    poll_lease       timestamptz,
     deadline         timestamptz,
+    last_poll        integer,
     created_at       timestamptz NOT NULL DEFAULT now(),
 
     CONSTRAINT attempts_job_id_number_key UNIQUE (job_id, number),
@@ -56,6 +62,10 @@ CREATE TABLE IF NOT EXISTS vidgen.attempts (
                                            OR lease IS NOT NULL),
     CONSTRAINT attempts_late_check CHECK (NOT late OR state = 'completed')
 );
+
+ALTER TABLE vidgen.attempts
+    ADD COLUMN IF NOT EXISTS poll_lease timestamptz,
+    ADD COLUMN IF NOT EXISTS last_poll integer;
 
 
 -- The ledger: one hold of a job, and one refund of the same amount exactly
@@ -106,10 +116,13 @@ CREATE TABLE IF NOT EXISTS vidgen.alerts (
 );
 
 
--- What is to be found by its state: attempts without an id yet, accepted and
--- silent, to be polled; refunds to be made; results that are old, or nobody's.
--- Since those of attempts depend on the state, an update of it can never be
--- HOT, and no room is left for it in their pages.
+-- What is to be found by its state: attempts without an id yet; accepted ones,
+-- by when they are to be polled, or how long they are silent; refunds to be
+-- made; results that are old, or nobody's.  Since those of attempts depend on
+-- the state, an update of it can never be HOT, and no room is left for it in
+-- their pages.
+
+DROP INDEX IF EXISTS vidgen.attempts_accepted, vidgen.attempts_due;
 
 DO $$
 DECLARE
@@ -120,10 +133,8 @@ BEGIN
           FROM (VALUES
                     ('attempts_unidentified', 'attempts (provider, since)'
                      ' WHERE state IN (''sending'', ''unknown'')'),
-                    ('attempts_accepted', 'attempts (provider, since)'
+                    ('attempts_open', 'attempts (provider, due, since)'
                      ' WHERE state = ''accepted'''),
-                    ('attempts_due', 'attempts (due)'
-                     ' WHERE state = ''accepted'' AND due IS NOT NULL'),
                     ('ledger_refund_due', 'ledger (user_id)'
                      ' WHERE refund_due'),
                     ('parked_received', 'parked (received)'),

@@ -5,19 +5,28 @@ BEGIN;
 DO $$ BEGIN PERFORM vidgen.migration(); END $$;
 
 
--- Those of before did not say which jobs have changed.
+-- Those of before did not say which jobs have changed, nor did they know whom
+-- nginx polls.
 
-DO $$
-BEGIN
-    IF EXISTS (SELECT FROM pg_proc p
-                WHERE p.oid = to_regprocedure(
-                          'vidgen.sweep(interval, interval, integer)')
-                  AND 'changed' <> ALL (p.proargnames))
-    THEN
-        DROP FUNCTION vidgen.sweep(interval, interval, integer);
-        DROP FUNCTION vidgen.end_attempts(interval, interval, integer);
-    END IF;
-END $$;
+DROP FUNCTION IF EXISTS vidgen.sweep(interval, interval, integer);
+DROP FUNCTION IF EXISTS vidgen.end_attempts(interval, interval, integer);
+
+
+-- Whether an accepted attempt that has expired may go a step further: it has
+-- no deadline yet, or that has passed and its last poll was answered.  Where
+-- nobody can ask, the deadline alone decides, and nobody waits for ever.
+
+CREATE OR REPLACE FUNCTION vidgen.may_end(a vidgen.attempts,
+    p_expire interval, p_polled text[])
+RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT a.deadline IS NULL
+           OR a.deadline <= now()
+              AND (a.last_poll IS NULL
+                   OR a.provider_job_id IS NULL
+                   OR a.provider <> ALL (p_polled)
+                   OR a.deadline <= now() - greatest(p_expire,
+                                                     interval '1 hour'))
+$$;
 
 
 -- Ends attempts whose time has come, of jobs that no other transaction has
@@ -26,10 +35,12 @@ END $$;
 --
 --   sending   whose lease is over     unknown, never unsent
 --   unknown   for p_unknown           lost
---   accepted  for p_expire            due for a last poll, then lost
+--   accepted  for p_expire            due for a last poll, then lost, with
+--                                     ten minutes between, or p_expire if that
+--                                     is less
 
 CREATE OR REPLACE FUNCTION vidgen.end_attempts(p_unknown interval,
-    p_expire interval, p_limit integer, OUT unknown integer,
+    p_expire interval, p_limit integer, p_polled text[], OUT unknown integer,
     OUT last_polls integer, OUT lost integer, OUT changed uuid[],
     OUT failed uuid[])
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -53,7 +64,7 @@ BEGIN
             UNION ALL
             (SELECT a.job_id FROM vidgen.attempts a
               WHERE a.state = 'accepted' AND a.since <= now() - p_expire
-                AND coalesce(a.deadline <= now(), true)
+                AND vidgen.may_end(a, p_expire, p_polled)
               LIMIT p_limit)) x;
 
     IF v_jobs IS NULL THEN
@@ -91,12 +102,15 @@ BEGIN
                deadline = CASE WHEN a.state = 'accepted'
                                     AND a.deadline IS NULL
                                THEN now() + least(p_expire,
-                                                  interval '10 minutes') END
+                                                  interval '10 minutes') END,
+               last_poll = CASE WHEN a.state = 'accepted'
+                                     AND a.deadline IS NULL
+                                THEN a.polls END
          WHERE a.job_id = ANY (v_jobs)
            AND (a.state = 'sending' AND a.lease <= now()
                 OR a.state = 'unknown' AND a.since <= now() - p_unknown
                 OR a.state = 'accepted' AND a.since <= now() - p_expire
-                   AND coalesce(a.deadline <= now(), true))
+                   AND vidgen.may_end(a, p_expire, p_polled))
         RETURNING a.state)
     SELECT count(*) FILTER (WHERE e.state = 'unknown'),
            count(*) FILTER (WHERE e.state = 'accepted'),
@@ -159,6 +173,7 @@ END $$;
 -- p_unknown   how long an attempt may be unknown before it is lost
 -- p_expire    how long an accepted one may last before its last poll
 -- p_limit     of each kind of thing in one call
+-- p_polled    providers that can be polled, as for vidgen.due(); NULL: all
 --
 --   unknown, last_polls, lost   attempts; last_polls are due now
 --   refunds, refund_errors      made; still due
@@ -169,7 +184,7 @@ END $$;
 --   changed                     the jobs that are not what they were
 
 CREATE OR REPLACE FUNCTION vidgen.sweep(p_unknown interval, p_expire interval,
-    p_limit integer)
+    p_limit integer, p_polled text[] DEFAULT NULL)
 RETURNS TABLE (unknown integer, last_polls integer, lost integer,
                refunds integer, refund_errors integer, keys integer,
                parked integer, health integer, orphans integer,
@@ -184,7 +199,7 @@ DECLARE
     v_made   record;
 BEGIN
     SELECT * INTO v_ended
-      FROM vidgen.end_attempts(p_unknown, p_expire, p_limit);
+      FROM vidgen.end_attempts(p_unknown, p_expire, p_limit, p_polled);
     unknown := v_ended.unknown;
     last_polls := v_ended.last_polls;
     lost := v_ended.lost;
@@ -233,12 +248,14 @@ END $$;
 DO $$
 BEGIN
     PERFORM vidgen.make_private(
-        'FUNCTION vidgen.end_attempts(interval, interval, integer)');
+        'FUNCTION vidgen.may_end(vidgen.attempts, interval, text[])');
     PERFORM vidgen.make_private(
-        'FUNCTION vidgen.sweep(interval, interval, integer)');
+        'FUNCTION vidgen.end_attempts(interval, interval, integer, text[])');
+    PERFORM vidgen.make_private(
+        'FUNCTION vidgen.sweep(interval, interval, integer, text[])');
 END $$;
 
-GRANT EXECUTE ON FUNCTION vidgen.sweep(interval, interval, integer)
+GRANT EXECUTE ON FUNCTION vidgen.sweep(interval, interval, integer, text[])
     TO vidgen_edge;
 
 COMMIT;

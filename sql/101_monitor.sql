@@ -60,13 +60,15 @@ END $$;
 
 
 -- What the log knows of providers, for an nginx that knows nothing: status
--- NULL where there is no row.  since: when it came into that status.  Seconds
--- since the epoch.
+-- NULL where there is no row.  since: when it came into that status, as far as
+-- the latest 10000 rows say, else when the log begins.  Seconds since the
+-- epoch.
 
 CREATE OR REPLACE FUNCTION vidgen.health_seed(p_provider text[])
 RETURNS TABLE (ord integer, status text, response_time_ms integer,
                failures integer, checked_at bigint, since bigint)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -83,9 +85,12 @@ BEGIN
            (SELECT min(h.checked_at) AS since FROM provider_health_log h
              WHERE h.provider_name = e.provider
                AND h.checked_at > coalesce(
-                   (SELECT o.checked_at FROM provider_health_log o
-                     WHERE o.provider_name = e.provider
-                       AND o.status <> l.status
+                   (SELECT o.checked_at
+                      FROM (SELECT r.checked_at, r.status
+                              FROM provider_health_log r
+                             WHERE r.provider_name = e.provider
+                             ORDER BY r.checked_at DESC LIMIT 10000) o
+                     WHERE o.status <> l.status
                      ORDER BY o.checked_at DESC LIMIT 1), '-infinity')) f
         ON true
      ORDER BY e.ord;

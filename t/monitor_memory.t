@@ -114,8 +114,8 @@ sub rounds {
     my ($n) = @_;
     for my $round (1 .. $n) {
         $plain->on(qr{/flap}, status => $round % 2 ? 500 : 200);
-        $pg->query("UPDATE vidgen.attempts SET due = now(), polls = 0
-            WHERE state = 'accepted'");
+        $pg->query("UPDATE vidgen.attempts SET due = now(), polls = 0,
+            poll_lease = NULL WHERE state = 'accepted'");
         $plain->forget_requests;
         sleep 0.5;
         wait_for { 5 <= grep { $_->{uri} =~ /flap/ } @{ $plain->requests } } 20;

@@ -203,8 +203,8 @@ sub works {
 
 # Open jobs are to be polled now, as if they never had been.
 sub due {
-    $pg->query("UPDATE vidgen.attempts SET due = now(), polls = 0
-        WHERE state = 'accepted'");
+    $pg->query("UPDATE vidgen.attempts SET due = now(), polls = 0,
+        poll_lease = NULL WHERE state = 'accepted'");
 }
 
 sub outage   { told('Down', 503) }

@@ -11,7 +11,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use Digest::SHA qw(sha256_hex);
-use Test::More tests => 31;
+use Test::More tests => 36;
 
 use VidgenTest::Books qw(wrong_books);
 use VidgenTest::Ed25519;
@@ -119,11 +119,25 @@ ok($wire->poll($order, 'GET /fal-ai/veo3/requests/q-6/status', body =>
 is($wire->job_in($order, 'failed'), 'failed q-6 - Request timed out',
     'completed with an error');
 
+# an error of no type is no verdict, nor is a word that is new
+
 $order = accepted('q-7');
-ok($wire->poll($order, 'GET /fal-ai/veo3/requests/q-7/status',
-    body => '{"status":"COMPLETED","error":"Runner died"}'), 'a poll');
+$status = 'GET /fal-ai/veo3/requests/q-7/status';
+ok($wire->poll($order, $status, body => $_), "a poll: $_")
+    for '{"status":"IN_PROGRESS","error":"temporary"}',
+        '{"status":"PAUSED"}', '{"error_type":"solar_flare"}';
+is($wire->job_in($order, 'processing'), 'processing q-7 - -',
+    'none is a failure');
+$result = '^GET /fal-ai/veo3/requests/q-7$';
+$provider->script($result, { status => 404, body => '{"detail":"not yet"}' },
+    { status => 400, body => '{"detail":"Runner died"}' });
+ok($wire->poll($order, $status,
+    body => '{"status":"COMPLETED","error":"Runner died"}'), 'the last poll');
 is($wire->job_in($order, 'failed'), 'failed q-7 - Runner died',
-    'completed with an error of no type');
+    'the result says that it failed, though not by a 404');
+my @results = grep { "$_->{method} $_->{uri}" =~ $result }
+    @{ $provider->requests };
+is(scalar @results, 2, 'asked for twice');
 
 # what is refused
 

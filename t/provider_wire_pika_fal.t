@@ -10,7 +10,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use Digest::SHA qw(sha256_hex);
-use Test::More tests => 12;
+use Test::More tests => 13;
 
 use VidgenTest::Books qw(wrong_books);
 use VidgenTest::Ed25519;
@@ -80,6 +80,10 @@ $wire->pg->query('UPDATE vidgen.attempts SET due = now()'
 ok($wire->nginx->wait_log(qr/vidgen: job "$order->{job}" cannot be polled/),
     'a status URL of another host');
 is_deeply($elsewhere->requests, [], 'is not asked for');
+wait_for { $pg->value("SELECT polls FROM vidgen.attempts
+    WHERE id = '$order->{attempt}'") > 3 };
+is(scalar(() = $nginx->error_log =~ /\[(?:crit|error)\].* cannot be polled/g),
+    1, 'and said once, not at each poll');
 
 is_deeply([wrong_books($wire->pg)], [], 'the books are right');
 

@@ -6,7 +6,7 @@
 use strict;
 use warnings;
 
-use Test::More tests => 80;
+use Test::More tests => 81;
 
 use VidgenTest::Postgres;
 use VidgenTest::Sql qw(id);
@@ -27,6 +27,7 @@ my $age = sub {
     my ($attempt, $time) = @_;
     $sql->query("UPDATE vidgen.attempts SET since = since - interval '$time',"
         . " due = due - interval '$time', lease = lease - interval '$time',"
+        . " poll_lease = poll_lease - interval '$time',"
         . " deadline = deadline - interval '$time' WHERE id = '"
         . id($attempt) . "'");
 };
@@ -123,6 +124,9 @@ is($due->('a'), 'p-j1/3 p-j5/1', '... it is due');
 is(join(',', map { $sweep->()->{$_} } qw(last_polls lost)), '0,0',
     '... and has time for it');
 $age->('a5', '11 min');
+is($sweep->()->{lost}, 0, '... and is not lost without an answer');
+$sql->query("SELECT vidgen.polled(ARRAY['" . id('a5') . "']::uuid[],"
+    . ' ARRAY[60000], ARRAY[1], ARRAY[true])');
 $r = $sweep->();
 is("$r->{lost} " . $sql->job('j5')->{status}, '1 failed', '... then lost');
 is_deeply($r->{changed}, [id('j5')], '... and changed');
@@ -288,11 +292,11 @@ is_deeply($r, { provider => 'x', status => undef, response_time => undef,
 # --- a sweep that did not say which jobs have changed
 
 $pg->query(q{
-    DROP FUNCTION vidgen.sweep(interval, interval, integer);
+    DROP FUNCTION vidgen.sweep(interval, interval, integer, text[]);
     CREATE FUNCTION vidgen.sweep(p_unknown interval, p_expire interval,
         p_limit integer) RETURNS TABLE (unknown integer) LANGUAGE sql
         AS 'SELECT 1';
-    DROP FUNCTION vidgen.end_attempts(interval, interval, integer);
+    DROP FUNCTION vidgen.end_attempts(interval, interval, integer, text[]);
     CREATE FUNCTION vidgen.end_attempts(interval, interval, integer,
         OUT unknown integer, OUT failed uuid[]) LANGUAGE sql
         AS 'SELECT 1, NULL::uuid[]';

@@ -116,7 +116,7 @@ static ngx_vidgen_pg_statement_t  ngx_vidgen_store_statements[] = {
       0, NGX_VIDGEN_LANE_APPLY, NGX_VIDGEN_PG_POLL },
 
     { "vidgen_polled",
-      "SELECT o.ord, p.n FROM (SELECT vidgen.polled($1,$2) AS n) p,"
+      "SELECT o.ord, p.n FROM (SELECT vidgen.polled($1,$2,$3,$4) AS n) p,"
       " generate_series(1, cardinality($1)) o (ord)",
       ngx_vidgen_store_params(ngx_vidgen_store_polled_t),
       NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_APPLY,
@@ -125,7 +125,7 @@ static ngx_vidgen_pg_statement_t  ngx_vidgen_store_statements[] = {
     { "vidgen_sweep",
       "SELECT 1 AS ord, s.*, vidgen.orphans($1::interval / 2),"
       " (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
-      " FROM vidgen.sweep($1,$2,$3) s",
+      " FROM vidgen.sweep($1,$2,$3,$4) s",
       ngx_vidgen_store_params(ngx_vidgen_store_sweep_t),
       0, NGX_VIDGEN_LANE_SWEEP, NGX_VIDGEN_PG_POLL },
 

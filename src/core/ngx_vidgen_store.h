@@ -120,12 +120,15 @@ typedef struct {
 typedef struct {
     ngx_str_t  attempt;
     ngx_str_t  due;              /* ms from now */
+    ngx_str_t  polls;            /* which one it was, as due said */
+    ngx_str_t  answered;         /* t, f: it said how the job stands */
 } ngx_vidgen_store_polled_t;
 
 typedef struct {
     ngx_str_t  unknown;          /* interval */
     ngx_str_t  expire;           /* interval */
     ngx_str_t  limit;
+    ngx_str_t  polled;           /* providers, an array: {"a","b"} */
 } ngx_vidgen_store_sweep_t;
 
 typedef struct {

@@ -129,6 +129,10 @@ void ngx_vidgen_probe_tick(ngx_vidgen_monitor_t *monitor);
 ngx_int_t ngx_vidgen_poll_create(ngx_vidgen_monitor_t *monitor);
 void ngx_vidgen_poll_tick(ngx_vidgen_monitor_t *monitor);
 
+/* The providers that can be polled, as an array.  NGX_ERROR: no memory. */
+ngx_int_t ngx_vidgen_poll_providers(ngx_vidgen_monitor_t *monitor,
+    ngx_pool_t *pool, ngx_str_t *names);
+
 ngx_int_t ngx_vidgen_sweep_create(ngx_vidgen_monitor_t *monitor);
 void ngx_vidgen_sweep_tick(ngx_vidgen_monitor_t *monitor);
 

@@ -5,36 +5,42 @@
 #include "monitor/ngx_vidgen_poll_int.h"
 
 
-#define NGX_VIDGEN_POLL_LIMIT     64     /* leased at a time */
+#define NGX_VIDGEN_POLL_LIMIT     32     /* leased at a time */
 #define NGX_VIDGEN_POLL_EACH      16     /* under way at one provider */
-#define NGX_VIDGEN_POLL_ALL       96     /* at all */
-#define NGX_VIDGEN_POLL_PAUSE     600    /* seconds at most */
+#define NGX_VIDGEN_POLL_ALL       96     /* leased at all */
 
 /*
- * A lease outlasts the worst: all of one provider's, in turns, of two steps
- * each.
+ * A poll's two steps, and the way of what came of them into the database.  A
+ * lease is for all of one provider's, in turns; what has not had its turn when
+ * less than a poll is left of it is given back.
  */
+#define NGX_VIDGEN_POLL_TIME(timeout)                                         \
+    (2 * (timeout) + 10000)
 #define NGX_VIDGEN_POLL_LEASE(timeout)                                        \
-    (2 * (timeout) * (NGX_VIDGEN_POLL_LIMIT / NGX_VIDGEN_POLL_EACH) + 20000)
+    (NGX_VIDGEN_POLL_TIME(timeout)                                            \
+     * (NGX_VIDGEN_POLL_LIMIT / NGX_VIDGEN_POLL_EACH))
 
 
 typedef struct {
     ngx_vidgen_monitor_call_t    call;
     ngx_vidgen_store_due_t       params;
     ngx_vidgen_poller_t         *poller;
+    ngx_uint_t                   limit;
+    ngx_msec_t                   last;       /* moment to begin a poll */
 } ngx_vidgen_poll_lease_t;
 
 
 static ngx_uint_t ngx_vidgen_poll_idle(ngx_vidgen_pollee_t *pollee);
 static ngx_int_t ngx_vidgen_poll_names(ngx_vidgen_poller_t *poller,
-    ngx_pool_t *pool, ngx_str_t *names);
+    ngx_pool_t *pool, ngx_uint_t idle, ngx_str_t *names);
 static void ngx_vidgen_poll_lease(ngx_vidgen_poller_t *poller);
 static void ngx_vidgen_poll_leased(ngx_vidgen_pg_call_t *call,
     ngx_vidgen_pg_result_t *result);
-static void ngx_vidgen_poll_take(ngx_vidgen_poller_t *poller,
+static void ngx_vidgen_poll_take(ngx_vidgen_poll_lease_t *lease,
     ngx_vidgen_store_due_row_t *row);
 static void ngx_vidgen_poll_work(ngx_vidgen_poller_t *poller);
 static void ngx_vidgen_poll_serve(ngx_vidgen_pollee_t *pollee);
+static void ngx_vidgen_poll_give_back(ngx_vidgen_poll_job_t *job);
 
 
 ngx_int_t
@@ -113,7 +119,9 @@ ngx_vidgen_poll_work(ngx_vidgen_poller_t *poller)
         idle |= ngx_vidgen_poll_idle(pollee);
     }
 
-    if (idle && !poller->leasing && ngx_vidgen_monitor_due(poller->next)) {
+    if (idle && !poller->leasing && poller->leased < NGX_VIDGEN_POLL_ALL
+        && ngx_vidgen_monitor_due(poller->next))
+    {
         ngx_vidgen_poll_lease(poller);
     }
 }
@@ -131,27 +139,28 @@ static void
 ngx_vidgen_poll_serve(ngx_vidgen_pollee_t *pollee)
 {
     ngx_queue_t            *q;
-    ngx_vidgen_poller_t    *poller;
     ngx_vidgen_poll_job_t  *job;
 
-    poller = pollee->poller;
-
-    while (!pollee->pausing
-           && pollee->running < NGX_VIDGEN_POLL_EACH
-           && poller->running < NGX_VIDGEN_POLL_ALL
-           && !ngx_queue_empty(&pollee->waiting))
-    {
+    while (!ngx_queue_empty(&pollee->waiting)) {
         q = ngx_queue_head(&pollee->waiting);
         job = ngx_queue_data(q, ngx_vidgen_poll_job_t, link);
+
+        if (pollee->pausing || ngx_vidgen_monitor_due(job->last)) {
+            ngx_queue_remove(q);
+            ngx_vidgen_poll_give_back(job);
+            continue;
+        }
+
+        if (pollee->running >= NGX_VIDGEN_POLL_EACH) {
+            return;
+        }
 
         ngx_queue_remove(q);
 
         pollee->running++;
-        poller->running++;
 
         if (ngx_vidgen_poll_job_start(job) != NGX_OK) {
             pollee->running--;
-            poller->running--;
 
             ngx_queue_insert_head(&pollee->waiting, q);
             return;
@@ -160,22 +169,40 @@ ngx_vidgen_poll_serve(ngx_vidgen_pollee_t *pollee)
 }
 
 
+/* it has not been asked for */
+static void
+ngx_vidgen_poll_give_back(ngx_vidgen_poll_job_t *job)
+{
+    time_t                after;
+    ngx_vidgen_pollee_t  *pollee;
+
+    after = 0;
+    pollee = job->pollee;
+
+    if (pollee->pausing && !ngx_vidgen_monitor_due(pollee->paused)) {
+        after = (pollee->paused - ngx_current_msec + 999) / 1000;
+    }
+
+    pollee->running++;
+
+    ngx_vidgen_poll_again(job, after);
+}
+
+
 void
 ngx_vidgen_poll_ended(ngx_vidgen_pollee_t *pollee)
 {
     pollee->running--;
-    pollee->poller->running--;
+    pollee->poller->leased--;
 
     ngx_vidgen_poll_work(pollee->poller);
 }
 
 
-/* what is leased already waits for its lease to end, or for the pause */
+/* what is leased already is given back */
 void
 ngx_vidgen_poll_pause(ngx_vidgen_pollee_t *pollee, time_t seconds)
 {
-    seconds = ngx_min(seconds, NGX_VIDGEN_POLL_PAUSE);
-
     pollee->pausing = 1;
     pollee->paused = ngx_current_msec + (ngx_msec_t) seconds * 1000;
 
@@ -202,13 +229,19 @@ ngx_vidgen_poll_lease(ngx_vidgen_poller_t *poller)
     }
 
     pool = lease->call.pool;
-    lease->poller = poller;
 
-    if (ngx_vidgen_poll_names(poller, pool, &lease->params.providers) != NGX_OK
+    lease->poller = poller;
+    lease->limit = ngx_min(NGX_VIDGEN_POLL_LIMIT,
+                           NGX_VIDGEN_POLL_ALL - poller->leased);
+    lease->last = ngx_current_msec + NGX_VIDGEN_POLL_LEASE(conf->timeout)
+                  - NGX_VIDGEN_POLL_TIME(conf->timeout);
+
+    if (ngx_vidgen_poll_names(poller, pool, 1, &lease->params.providers)
+        != NGX_OK
         || ngx_vidgen_store_interval(pool, &lease->params.overdue,
                                      conf->overdue) != NGX_OK
         || ngx_vidgen_text_number(pool, &lease->params.limit,
-                                  NGX_VIDGEN_POLL_LIMIT) != NGX_OK
+                                  lease->limit) != NGX_OK
         || ngx_vidgen_store_interval(pool, &lease->params.lease,
                                      NGX_VIDGEN_POLL_LEASE(conf->timeout))
            != NGX_OK
@@ -224,10 +257,23 @@ ngx_vidgen_poll_lease(ngx_vidgen_poller_t *poller)
 }
 
 
-/* the idle ones, as an array */
+ngx_int_t
+ngx_vidgen_poll_providers(ngx_vidgen_monitor_t *monitor, ngx_pool_t *pool,
+    ngx_str_t *names)
+{
+    if (monitor->poller == NULL) {
+        ngx_str_set(names, "{}");
+        return NGX_OK;
+    }
+
+    return ngx_vidgen_poll_names(monitor->poller, pool, 0, names);
+}
+
+
+/* all, or the idle ones, as an array */
 static ngx_int_t
 ngx_vidgen_poll_names(ngx_vidgen_poller_t *poller, ngx_pool_t *pool,
-    ngx_str_t *names)
+    ngx_uint_t idle, ngx_str_t *names)
 {
     size_t                size;
     u_char               *p;
@@ -252,7 +298,7 @@ ngx_vidgen_poll_names(ngx_vidgen_poller_t *poller, ngx_pool_t *pool,
     for (i = 0; i < poller->n; i++) {
         pollee = &poller->pollees[i];
 
-        if (!ngx_vidgen_poll_idle(pollee)) {
+        if (idle && !ngx_vidgen_poll_idle(pollee)) {
             continue;
         }
 
@@ -292,10 +338,10 @@ ngx_vidgen_poll_leased(ngx_vidgen_pg_call_t *call,
              ngx_vidgen_store_rows(result, i, &row, sizeof(row)) == NGX_OK;
              i++)
         {
-            ngx_vidgen_poll_take(poller, &row);
+            ngx_vidgen_poll_take(lease, &row);
         }
 
-        if (i == NGX_VIDGEN_POLL_LIMIT) {
+        if (i == lease->limit) {
             poller->next = ngx_current_msec;
         }
     }
@@ -307,12 +353,15 @@ ngx_vidgen_poll_leased(ngx_vidgen_pg_call_t *call,
 
 
 static void
-ngx_vidgen_poll_take(ngx_vidgen_poller_t *poller,
+ngx_vidgen_poll_take(ngx_vidgen_poll_lease_t *lease,
     ngx_vidgen_store_due_row_t *row)
 {
     ngx_uint_t              i;
+    ngx_vidgen_poller_t    *poller;
     ngx_vidgen_pollee_t    *pollee;
     ngx_vidgen_poll_job_t  *job;
+
+    poller = lease->poller;
 
     for (i = 0; i < poller->n; i++) {
         pollee = &poller->pollees[i];
@@ -323,6 +372,9 @@ ngx_vidgen_poll_take(ngx_vidgen_poller_t *poller,
             job = ngx_vidgen_poll_job_create(pollee, row);
 
             if (job) {
+                job->last = lease->last;
+                poller->leased++;
+
                 ngx_queue_insert_tail(&pollee->waiting, &job->link);
             }
 

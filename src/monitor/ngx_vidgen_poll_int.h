@@ -16,19 +16,23 @@ typedef struct {
     ngx_vidgen_poller_t         *poller;
     ngx_vidgen_provider_t       *provider;
     ngx_queue_t                  waiting;    /* leased, not asked for yet */
-    ngx_uint_t                   running;
+    ngx_uint_t                   running;    /* asked for */
     ngx_msec_t                   paused;     /* it asked for that, until then */
     unsigned                     pausing:1;
+    unsigned                     told:1;     /* that jobs cannot be polled */
 } ngx_vidgen_pollee_t;
 
 struct ngx_vidgen_poller_s {
     ngx_vidgen_monitor_t        *monitor;
     ngx_vidgen_pollee_t         *pollees;
     ngx_uint_t                   n;
-    ngx_uint_t                   running;
+    ngx_uint_t                   leased;     /* waiting and running */
     ngx_msec_t                   next;       /* lease */
     unsigned                     leasing:1;
 };
+
+/* seconds at most that a provider's Retry-After is followed */
+#define NGX_VIDGEN_POLL_PAUSE     600
 
 /* an attempt that is leased; with a pool of its own */
 typedef struct {
@@ -38,9 +42,12 @@ typedef struct {
     ngx_str_t                    attempt;
     ngx_str_t                    job;
     ngx_uint_t                   polls;      /* this one included */
+    ngx_msec_t                   last;       /* later its lease is too short */
     ngx_vidgen_source_t          source;
     ngx_array_t                  kept;       /* of ngx_vidgen_pair_t */
     unsigned                     then:1;     /* it is at its second step */
+    unsigned                     answered:1; /* the provider has said how the
+                                                job stands */
     union {
         ngx_vidgen_store_apply_t   apply;
         ngx_vidgen_store_polled_t  polled;

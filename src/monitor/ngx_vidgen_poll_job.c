@@ -19,6 +19,7 @@ static ngx_int_t ngx_vidgen_poll_job_pair(ngx_vidgen_poll_job_t *job,
 static void ngx_vidgen_poll_job_answered(ngx_vidgen_fetch_request_t *request);
 static ngx_uint_t ngx_vidgen_poll_job_status(ngx_vidgen_poll_job_t *job,
     ngx_vidgen_fetch_answer_t *answer);
+static ngx_uint_t ngx_vidgen_poll_job_passing(ngx_uint_t status);
 static ngx_int_t ngx_vidgen_poll_job_read(ngx_vidgen_poll_job_t *job,
     ngx_vidgen_fetch_answer_t *answer, ngx_vidgen_result_t *result,
     ngx_vidgen_json_t **json);
@@ -26,8 +27,11 @@ static ngx_uint_t ngx_vidgen_poll_job_is(ngx_vidgen_poll_job_t *job,
     ngx_str_t *id);
 static void ngx_vidgen_poll_job_judge(ngx_vidgen_poll_job_t *job,
     ngx_vidgen_fetch_answer_t *answer);
+static void ngx_vidgen_poll_job_word(ngx_vidgen_poll_job_t *job,
+    ngx_vidgen_result_t *result);
 static ngx_int_t ngx_vidgen_poll_job_then(ngx_vidgen_poll_job_t *job,
     ngx_vidgen_json_t *json);
+static void ngx_vidgen_poll_job_impossible(ngx_vidgen_poll_job_t *job);
 
 
 ngx_vidgen_poll_job_t *
@@ -200,11 +204,7 @@ ngx_vidgen_poll_job_start(ngx_vidgen_poll_job_t *job)
     }
 
     if (rc == NGX_DECLINED) {
-        ngx_log_error(NGX_LOG_ERR, job->call.monitor->log, 0,
-                      "vidgen: job \"%V\" cannot be polled at provider"
-                      " \"%V\": a value cannot stand in the request",
-                      &job->job, &provider->name);
-        ngx_vidgen_poll_again(job, 0);
+        ngx_vidgen_poll_job_impossible(job);
         return NGX_OK;
     }
 
@@ -223,18 +223,23 @@ ngx_vidgen_poll_job_answered(ngx_vidgen_fetch_request_t *request)
     job = request->data;
     answer = &request->answer;
 
-    if (answer->outcome == NGX_VIDGEN_FETCH_ANSWERED
-        && ngx_vidgen_poll_job_status(job, answer))
-    {
-        ngx_vidgen_poll_job_judge(job, answer);
-        return;
-    }
-
     after = ngx_max(answer->retry_after, 0);
+    after = ngx_min(after, NGX_VIDGEN_POLL_PAUSE);
 
     if (answer->status == 429) {
         after = after ? after : NGX_VIDGEN_POLL_RETRY;
         ngx_vidgen_poll_pause(job->pollee, after);
+    }
+
+    if (answer->outcome == NGX_VIDGEN_FETCH_ANSWERED) {
+        job->answered = (answer->status / 100 == 2
+                         || answer->status / 100 == 4)
+                        && !ngx_vidgen_poll_job_passing(answer->status);
+
+        if (ngx_vidgen_poll_job_status(job, answer)) {
+            ngx_vidgen_poll_job_judge(job, answer);
+            return;
+        }
     }
 
     level = answer->outcome == NGX_VIDGEN_FETCH_FAILED ? NGX_LOG_ERR
@@ -257,11 +262,51 @@ static ngx_uint_t
 ngx_vidgen_poll_job_status(ngx_vidgen_poll_job_t *job,
     ngx_vidgen_fetch_answer_t *answer)
 {
-    return answer->status / 100 == 2
-           || (job->then
-               && ngx_vidgen_provider_code(
-                                    &job->pollee->provider->poll->then_failed,
-                                    answer->status));
+    ngx_uint_t    i, *code;
+    ngx_array_t  *failed;
+
+    if (answer->status / 100 == 2 || !job->then) {
+        return answer->status / 100 == 2;
+    }
+
+    failed = &job->pollee->provider->poll->then_failed;
+
+    if (!ngx_vidgen_poll_job_passing(answer->status)) {
+        return ngx_vidgen_provider_code(failed, answer->status);
+    }
+
+    /* a class does not mean these */
+
+    code = failed->elts;
+
+    for (i = 0; i < failed->nelts; i++) {
+        if (code[i] == answer->status) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* 1: a status that is about the one who asks, or the moment, not the job */
+static ngx_uint_t
+ngx_vidgen_poll_job_passing(ngx_uint_t status)
+{
+    switch (status) {
+
+    case 401:
+    case 402:
+    case 403:
+    case 407:
+    case 408:
+    case 425:
+    case 429:
+        return 1;
+
+    default:
+        return 0;
+    }
 }
 
 
@@ -280,6 +325,8 @@ ngx_vidgen_poll_job_judge(ngx_vidgen_poll_job_t *job,
     if (ngx_vidgen_poll_job_read(job, answer, &result, &json) != NGX_OK
         && !failed)
     {
+        job->answered = 0;
+
         ngx_vidgen_metric_add(job->call.monitor->conf->zone,
                               NGX_VIDGEN_POLL_FAILED, 1);
         ngx_vidgen_poll_again(job, 0);
@@ -301,9 +348,29 @@ ngx_vidgen_poll_job_judge(ngx_vidgen_poll_job_t *job,
         }
 
         return;
+
+    } else if (result.wildcard && result.status == NGX_VIDGEN_STATUS_FAILED) {
+        ngx_vidgen_poll_job_word(job, &result);
     }
 
     ngx_vidgen_poll_apply(job, &result);
+}
+
+
+/*
+ * A word that only "*" takes for a failure: nobody is left to confirm it, so
+ * it says nothing.
+ */
+static void
+ngx_vidgen_poll_job_word(ngx_vidgen_poll_job_t *job,
+    ngx_vidgen_result_t *result)
+{
+    result->status = NGX_VIDGEN_STATUS_NONE;
+
+    ngx_log_error(NGX_LOG_INFO, job->call.monitor->log, 0,
+                  "vidgen: poll of job \"%V\" at provider \"%V\": \"%V\" is"
+                  " no word of its definition, and no verdict", &job->job,
+                  &job->pollee->provider->name, &result->word);
 }
 
 
@@ -370,6 +437,7 @@ static ngx_int_t
 ngx_vidgen_poll_job_then(ngx_vidgen_poll_job_t *job, ngx_vidgen_json_t *json)
 {
     job->then = 1;
+    job->answered = 0;
 
     if (ngx_vidgen_provider_keep(&job->pollee->provider->poll->keep, json,
                                  job->call.pool, &job->kept)
@@ -379,4 +447,28 @@ ngx_vidgen_poll_job_then(ngx_vidgen_poll_job_t *job, ngx_vidgen_json_t *json)
     }
 
     return ngx_vidgen_poll_job_start(job);
+}
+
+
+/* no answer will ever be had; said loudly once, for each poll finds it again */
+static void
+ngx_vidgen_poll_job_impossible(ngx_vidgen_poll_job_t *job)
+{
+    ngx_uint_t            level;
+    ngx_vidgen_pollee_t  *pollee;
+
+    pollee = job->pollee;
+    level = pollee->told ? NGX_LOG_INFO : NGX_LOG_CRIT;
+
+    ngx_log_error(level, job->call.monitor->log, 0,
+                  "vidgen: job \"%V\" cannot be polled at provider \"%V\","
+                  " and perhaps none of its jobs: a value cannot stand in the"
+                  " request, or a kept URL leads to a host that the"
+                  " definition does not name", &job->job,
+                  &pollee->provider->name);
+
+    pollee->told = 1;
+    job->answered = 1;
+
+    ngx_vidgen_poll_again(job, 0);
 }

@@ -155,9 +155,11 @@ ngx_vidgen_poll_again(ngx_vidgen_poll_job_t *job, time_t after)
     ms = ngx_max(ms, (ngx_msec_t) after * 1000);
 
     params->attempt = job->attempt;
+    params->answered = ngx_vidgen_store_boolean[job->answered];
     job->call.call.handler = ngx_vidgen_poll_done;
 
     if (ngx_vidgen_text_number(pool, &params->due, ms) == NGX_OK
+        && ngx_vidgen_text_number(pool, &params->polls, job->polls) == NGX_OK
         && ngx_vidgen_monitor_call_start(&job->call, NGX_VIDGEN_STORE_POLLED,
                                          params) == NGX_OK)
     {

@@ -139,6 +139,8 @@ ngx_vidgen_sweep_start(ngx_vidgen_monitor_t *monitor)
                                      monitor->conf->expire) != NGX_OK
         || ngx_vidgen_text_number(pool, &sweep->params.limit,
                                   NGX_VIDGEN_SWEEP_LIMIT) != NGX_OK
+        || ngx_vidgen_poll_providers(monitor, pool, &sweep->params.polled)
+           != NGX_OK
         || ngx_vidgen_monitor_call_start(&sweep->call, NGX_VIDGEN_STORE_SWEEP,
                                          &sweep->params) != NGX_OK)
     {
