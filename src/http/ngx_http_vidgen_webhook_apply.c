@@ -355,12 +355,6 @@ ngx_http_vidgen_webhook_report(ngx_http_vidgen_webhook_t *webhook,
                       &webhook->params.provider_job_id, &row->job);
     }
 
-    if (row->refund_error.len) {
-        ngx_vidgen_metric_add(webhook->zone,
-                              NGX_VIDGEN_CREDIT_FUNCTION_ERRORS, 1);
-        ngx_log_error(NGX_LOG_CRIT, webhook->task.log, 0,
-                      "vidgen: job \"%V\" failed and its refund is due:"
-                      " vidgen.refund_credits raised: %V",
-                      &row->job, &row->refund_error);
-    }
+    ngx_vidgen_store_refund_error(webhook->zone, webhook->task.log, &row->job,
+                                  &row->refund_error);
 }
