@@ -9,7 +9,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Test::More tests => 48;
+use Test::More tests => 53;
 
 use VidgenTest::Books qw(balance customer everything wrong_books);
 use VidgenTest::Edge;
@@ -30,6 +30,8 @@ my $nginx = VidgenTest::Edge->new(
 my $url = $nginx->url('/generate-video');
 my $user = customer($pg, 10);
 my %order = (user_id => $user, model_id => 'vision-1', prompt => 'p');
+my @changes = ([prompt => 'q'], [model_id => 'vision-2'], [duration => 6],
+    [aspect_ratio => '1:1'], [provider => 'fal.ai']);
 
 
 sub ask {
@@ -65,6 +67,9 @@ is_replay(ask('one', duration => 5, aspect_ratio => '16:9'), $first,
 is_replay(ask('one', user_id => uc $user, more => 'x'), $first,
     'written otherwise');
 
+# the zone knows the key by now, and has to tell what was paid for too
+is(ask('one', @$_)->{status}, 422, "another $_->[0] at once") for @changes;
+
 $nginx->reload(wait => 1);
 is_replay(ask('one'), $first, 'after a reload');
 $nginx->restart;
@@ -87,9 +92,7 @@ ok($pg->value("SELECT expires_at BETWEEN now() + interval '71 hours' AND
 # what differs
 
 $before = everything($pg);
-for my $change ([prompt => 'q'], [model_id => 'vision-2'], [duration => 6],
-    [aspect_ratio => '1:1'], [provider => 'fal.ai'])
-{
+for my $change (@changes) {
     my $answer = ask('one', @$change);
     is("$answer->{status} $answer->{json}{code}",
         '422 idempotency_key_mismatch', "another $change->[0]");
