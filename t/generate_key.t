@@ -9,7 +9,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Test::More tests => 53;
+use Test::More tests => 55;
 
 use VidgenTest::Books qw(balance customer everything wrong_books);
 use VidgenTest::Edge;
@@ -24,8 +24,13 @@ my $nginx = VidgenTest::Edge->new(
     db       => $pg->edge_conninfo,
     database => 'timeout=1m',
     workers  => 2,
-    server   => 'vidgen_retry attempts=1;',
-    fal      => $provider)->start;
+    fal      => $provider,
+    server   => <<'EOT')->start;
+        vidgen_retry attempts=1;
+
+        location = /two-in-turn { vidgen_generate; error_page 422 = @second; }
+        location @second        { vidgen_generate; }
+EOT
 
 my $url = $nginx->url('/generate-video');
 my $user = customer($pg, 10);
@@ -147,6 +152,8 @@ $provider->next(status => 422);
 $first = ask('five');
 is($first->{status}, 422, 'one that refuses the content');
 is_replay(ask('five'), $first, 'that is final');
+is_replay(post($nginx->url('/two-in-turn'), \%order,
+    { 'Idempotency-Key' => 'five' }), $first, 'for a second location too');
 
 is(balance($pg, $user), 10 - 5, 'five jobs were paid');
 is_deeply([wrong_books($pg)], [], 'the books are right');
