@@ -52,6 +52,11 @@ my @cases = (
     ['silent within the handshake', 'https://127.0.0.1:%%SILENT_PORT%%',
         undef, 'unsent - timeout', 1],
 
+    ['its queue is full', 'http://127.0.0.1:%%FULL_PORT%%', undef,
+        'unsent - timeout', 1],
+    ['its queue is full, with TLS', 'https://127.0.0.1:%%FULL_PORT%%', undef,
+        'unsent - timeout', 1],
+
     # the kernel of the stand-in takes the request, in most cases
     ['reset before it was read', '%%PLAIN%%', { drop => 'before' },
         'un(?:known - reset|sent - connect)', 0],
@@ -68,6 +73,12 @@ my @cases = (
         1, 1],
     ['a slow refusal', '%%PLAIN%%', { status => 422, trickle => 0.05 },
         'unknown - timeout', 1, 1],
+    ['half of an answer', '%%PLAIN%%', { stall => 1 }, 'unknown - timeout', 1,
+        1],
+
+    # its status is all that is wanted of it
+    ['half of a large refusal', '%%PLAIN%%', { status => 503, stall => 1,
+        body => 'x' x 200_000 }, 'refused 503 http_503', 1, 1],
 
     # these are no failures
     ['over TLS', '%%TLS%%', {}, 'accepted 200 -', 0, 1],
@@ -118,10 +129,16 @@ $dns->set('half.test', '127.0.0.3', '127.0.0.1', '127.0.0.4');
 my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 10,
     LocalPort => free_port(), ReuseAddr => 1) or die "listen: $@";
 
+# takes no further one
+my $full = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1,
+    LocalPort => free_port()) or die "listen: $@";
+my @queued = map { IO::Socket::INET->new(PeerAddr => '127.0.0.1',
+    PeerPort => $full->sockport, Timeout => 1) } 1 .. 2;
+
 my $nginx = VidgenTest::Nginx->new(
     vars  => { DB => $pg->edge_conninfo, SECOND => $second->url,
         DNS => $dns->address, CA => $tls->ca,
-        SILENT_PORT => $silent->sockport,
+        SILENT_PORT => $silent->sockport, FULL_PORT => $full->sockport,
         map { ($_ => $standin{$_}->url, "${_}_PORT" => $standin{$_}->port,
             "${_}_HOST" => $standin{$_}->host) } keys %standin },
     files => { 'providers.conf' => $providers,

@@ -9,7 +9,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Test::More tests => 48;
+use Test::More tests => 55;
 
 use VidgenTest::Books qw(balance customer everything wrong_books);
 use VidgenTest::Edge;
@@ -24,12 +24,19 @@ my $nginx = VidgenTest::Edge->new(
     db       => $pg->edge_conninfo,
     database => 'timeout=1m',
     workers  => 2,
-    server   => 'vidgen_retry attempts=1;',
-    fal      => $provider)->start;
+    fal      => $provider,
+    server   => <<'EOT')->start;
+        vidgen_retry attempts=1;
+
+        location = /two-in-turn { vidgen_generate; error_page 422 = @second; }
+        location @second        { vidgen_generate; }
+EOT
 
 my $url = $nginx->url('/generate-video');
 my $user = customer($pg, 10);
 my %order = (user_id => $user, model_id => 'vision-1', prompt => 'p');
+my @changes = ([prompt => 'q'], [model_id => 'vision-2'], [duration => 6],
+    [aspect_ratio => '1:1'], [provider => 'fal.ai']);
 
 
 sub ask {
@@ -65,6 +72,9 @@ is_replay(ask('one', duration => 5, aspect_ratio => '16:9'), $first,
 is_replay(ask('one', user_id => uc $user, more => 'x'), $first,
     'written otherwise');
 
+# the zone knows the key by now, and has to tell what was paid for too
+is(ask('one', @$_)->{status}, 422, "another $_->[0] at once") for @changes;
+
 $nginx->reload(wait => 1);
 is_replay(ask('one'), $first, 'after a reload');
 $nginx->restart;
@@ -87,9 +97,7 @@ ok($pg->value("SELECT expires_at BETWEEN now() + interval '71 hours' AND
 # what differs
 
 $before = everything($pg);
-for my $change ([prompt => 'q'], [model_id => 'vision-2'], [duration => 6],
-    [aspect_ratio => '1:1'], [provider => 'fal.ai'])
-{
+for my $change (@changes) {
     my $answer = ask('one', @$change);
     is("$answer->{status} $answer->{json}{code}",
         '422 idempotency_key_mismatch', "another $change->[0]");
@@ -144,6 +152,8 @@ $provider->next(status => 422);
 $first = ask('five');
 is($first->{status}, 422, 'one that refuses the content');
 is_replay(ask('five'), $first, 'that is final');
+is_replay(post($nginx->url('/two-in-turn'), \%order,
+    { 'Idempotency-Key' => 'five' }), $first, 'for a second location too');
 
 is(balance($pg, $user), 10 - 5, 'five jobs were paid');
 is_deeply([wrong_books($pg)], [], 'the books are right');

@@ -146,7 +146,7 @@ my @cases = (
         'unknown 204 invalid_answer'],
 );
 
-plan tests => 4 * @cases + 14;
+plan tests => 4 * @cases + 22;
 
 my $user = customer($pg, 1000);
 my %order = (user_id => $user, model_id => 'vision-1', prompt => 'p');
@@ -198,6 +198,36 @@ is($pg->value("SELECT state || ' ' || coalesce(http_status::text, '-') || ' '
     'unsent - connect', 'the attempt');
 is(ledger($pg, $job), 'hold 1, refund 1', 'the credits come back');
 is(get($nginx->url("/jobs/$job"))->{json}{status}, 'failed', 'the job');
+
+# a refund that its function refuses: that the credits are back is not said
+
+my $refund = $pg->value("SELECT pg_get_functiondef(
+    'vidgen.refund_credits(uuid, integer, uuid)'::regprocedure)");
+$pg->query(<<'SQL');
+CREATE OR REPLACE FUNCTION vidgen.refund_credits(p_user uuid,
+    p_amount integer, p_job uuid)
+RETURNS void LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'closed for the day'; END $$
+SQL
+
+for my $location (qw(/nobody /standin)) {
+    $provider->next(status => 422) if $location eq '/standin';
+    my $got = post($nginx->url($location), \%order);
+    $job = $got->{json}{job_id};
+    is("$got->{status} $got->{json}{code}", '504 outcome_unknown',
+        "$location, and no refund");
+    is(get($nginx->url("/jobs/$job"))->{json}{status}, 'failed',
+        'the job of that id has failed');
+    like($nginx->error_log,
+        qr/\[crit\].*"$job" failed and its refund is due: .*closed/,
+        'it is logged');
+}
+
+is(balance($pg, $user), $balance - 2, 'the credits are not back');
+
+$pg->query($refund);
+$pg->query("SELECT * FROM vidgen.sweep('1 hour', '1 day', 100)");
+is(balance($pg, $user), $balance, 'until the sweep gets them back');
 
 # too many requests: nothing is asked of it until the pause is over
 

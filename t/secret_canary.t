@@ -71,7 +71,7 @@ http {
 
     vidgen_database  env:DATABASE_URL timeout=2s;
     vidgen_secret    env:CAPABILITY;
-    vidgen_monitor   interval=100ms timeout=200ms fails=30;
+    vidgen_monitor   interval=100ms timeout=200ms fails=30 poll=100ms;
     vidgen_alert     telegram token=env:BOT_TOKEN chat=1 url=%%BOT%%
                      every=0;
 
@@ -85,6 +85,7 @@ http {
             body    /prompt   $vidgen_prompt;
             body    /webhook  $vidgen_webhook_url;
             job_id  /request_id;
+            error   /error/message;
         }
 
         poll {
@@ -126,6 +127,24 @@ http {
         probe { url $vidgen_base/health; }
     }
 
+    vidgen_provider polled {
+        submit {
+            url     $vidgen_base/submit;
+            job_id  /request_id;
+        }
+
+        poll {
+            url        $vidgen_base/polled/$vidgen_provider_job_id;
+            status     /status;
+            video_url  /url;
+            error      /error/message;
+        }
+
+        base     env:TWO;
+        api_key  env:KEY_TWO;
+        header   X-API-Key $vidgen_api_key;
+    }
+
     vidgen_provider unsigned {
         base  env:TWO;
 
@@ -156,7 +175,8 @@ http {
 
         error_page  502 503 /page;
 
-        location = /generate { vidgen_generate; }
+        location = /generate { vidgen_generate one two; }
+        location = /polled   { vidgen_generate polled; }
         location = /strict   { vidgen_generate one; error_page 599 /none; }
         location = /hook     { vidgen_webhook; }
         location /jobs/      { vidgen_job; }
@@ -184,9 +204,12 @@ $pg->query("INSERT INTO models (id, credits_per_generation)
 # generations that go wrong in every way, then on to the other provider
 
 my %echo = (error => { message => 'bad key canary-key-one' });
+my %long = (error => { message => 'x' x 1014 . 'canary-key-one' });
+my %odd = (%long, request_id => 'i' x 256);
 my @ways = ({}, { status => 500, body => \%echo },
     { status => 401, body => \%echo }, { status => 403, body => \%echo },
     { status => 418, body => \%echo }, { status => 422, body => \%echo },
+    { status => 422, body => \%long }, { status => 422, body => \%odd },
     { body => 'no JSON' },
     { body => {} }, { drop => 'before' }, { drop => 'after' },
     { drop => 'middle' }, { delay => 1 }, { status => 302,
@@ -217,6 +240,11 @@ my $body = $json->encode({ request_id => $request->{id},
     status => 'failed', error => 'e' });
 my $stranger = '{"request_id":"x","status":"completed"}';
 
+my $long = $json->encode({ request_id => $request->{id}, status => 'failed',
+    error => 'x' x 1014 . 'canary-key-one' });
+keep(request('POST', $hook_url, { 'X-Signature' => hmac_sha256_hex($long,
+    'canary-hook-one') }, $long));
+
 for my $text ($body, $body, $stranger, '{') {
     for my $key (qw(wrong canary-hook-old canary-hook-one canary-file)) {
         my %sign = ('X-Signature' => hmac_sha256_hex($text, $key));
@@ -236,6 +264,20 @@ for my $text ($body, $body, $stranger, '{') {
         . '&attempt=00000000-0000-7000-8000-000000000000&token='
         . 'f' x 32), {}, $text) } qw(/hook /verify));
 }
+
+# a poll that repeats the key
+
+$two->on('POST', status => 200);
+$two->on('GET /polled/', body => { status => 'failed', error =>
+    { message => 'x' x 1014 . 'canary-key-two' } });
+my $polled = post($nginx->url('/polled'), { user_id => $user,
+    model_id => 'm', prompt => 'p' });
+keep($polled);
+ok(wait_for {
+    my $state = get($nginx->url("/jobs/$polled->{json}{job_id}"));
+    keep($state);
+    $state->{json}{status} eq 'failed';
+}, 'a poll has ended its job');
 
 # the monitor: down, alerts that do not get through, up again
 

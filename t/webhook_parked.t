@@ -10,7 +10,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use JSON::PP;
-use Test::More tests => 63;
+use Test::More tests => 67;
 
 use VidgenTest::Books qw(balance customer everything ledger wrong_books);
 use VidgenTest::Edge;
@@ -173,6 +173,28 @@ is(ledger($pg, $job), 'hold 1, refund 1', 'it is refunded');
 is(webhook($plain, id => $name, status => 'failed'),
     success($job) . ' replay', 'again');
 is(ledger($pg, $job), 'hold 1, refund 1', 'not refunded again');
+
+# a failure whose refund is refused
+
+my $refund = $pg->value("SELECT pg_get_functiondef(
+    'vidgen.refund_credits(uuid, integer, uuid)'::regprocedure)");
+$pg->query(<<'SQL');
+CREATE OR REPLACE FUNCTION vidgen.refund_credits(p_user uuid,
+    p_amount integer, p_job uuid)
+RETURNS void LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'closed for the day'; END $$
+SQL
+($call, $job, $name, $url) = begin();
+is(webhook($plain, id => $name, status => 'failed'), $parked,
+    'failed, and no refund');
+is(failure($job, answer($call)), '504 outcome_unknown why job',
+    "the client's answer");
+is(job($job), "failed $name - out of memory failed", 'the job is failed');
+like($nginx->error_log,
+    qr/\[crit\].*"$job" failed and its refund is due: .*closed/,
+    'it is logged');
+$pg->query($refund);
+$pg->query("SELECT * FROM vidgen.sweep('1 hour', '1 day', 100)");
 
 # progress, and then the end, both before the answer
 

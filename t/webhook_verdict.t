@@ -1,7 +1,8 @@
 #!/usr/bin/perl
 
 # Webhooks that say nothing that may be believed: an unknown word, a success
-# without its result, a failure that only "*" made where it can be asked for.
+# without its result, a success or a failure by "*" alone where the provider can
+# be asked.
 # They are answered 200, change no status, and make the attempt due for a poll.
 
 use strict;
@@ -58,6 +59,29 @@ http {
         }
     }
 
+    vidgen_provider asked {
+        base  %%PROVIDER%%;
+
+        submit {
+            url     $vidgen_base/new;
+            body    /webhook_url  $vidgen_webhook_url;
+            job_id  /request_id;
+        }
+
+        poll {
+            url        $vidgen_base/jobs/$vidgen_provider_job_id;
+            status     /status;
+            video_url  /url;
+        }
+
+        webhook {
+            signature  hmac-sha256 header=X-Signature encoding=hex;
+            secret     env:FAL_WEBHOOK_SECRET;
+            job_id     /request_id;
+            status     /status  OK=completed ERROR=failed *=failed;
+        }
+    }
+
     server {
         listen 127.0.0.1:%%PORT%%;
 
@@ -67,6 +91,7 @@ http {
 
         location = /fal.ai        { vidgen_generate fal.ai; }
         location = /told          { vidgen_generate told; }
+        location = /asked         { vidgen_generate asked; }
         location = /video-webhook { vidgen_webhook; }
     }
 }
@@ -91,6 +116,8 @@ my @no_verdict = (
     ['completed, no object', 'fal.ai', { status => 'completed',
                                  output => 'https://x/v' }],
     ['no word, no map',      'told', {}],
+    ['completed, never a URL', 'asked', { status => 'OK' }],
+    ['failed by "*"',        'asked', { status => 'exploded' }],
 );
 
 # and what the job becomes
@@ -98,6 +125,7 @@ my @verdict = (
     ['failed by "*", no poll', 'told', { status => 'exploded' }, 'failed'],
     ['failed by its word',     'told', { status => 'ERROR' }, 'failed'],
     ['completed by its word',  'told', { status => 'OK' }, 'completed'],
+    ['failed, with a poll',    'asked', { status => 'ERROR' }, 'failed'],
     ['a word of ours',         'told', { status => 'processing' },
         'processing'],
     ['failed by itself',       'fal.ai', { status => 'failed' }, 'failed'],
@@ -154,7 +182,7 @@ for my $case (@no_verdict) {
     is(webhook($url, $id, { status => 'failed', error => 'x' }),
         "200 $job first", "$what, then a verdict");
     is(attempt($job), 'failed, queued, no URL, '
-        . ($name eq 'told' ? 'no error' : 'x') . ', not due',
+        . ($name eq 'fal.ai' ? 'x' : 'no error') . ', not due',
         "$what: which counts");
 }
 

@@ -66,6 +66,7 @@ typedef struct {
     ngx_array_t                error;
     ngx_array_t                words;        /* of ngx_vidgen_word_t */
     ngx_vidgen_status_e        fixed_status; /* "status processing;" */
+    ngx_str_t                 *api_key;      /* the provider's */
 } ngx_vidgen_reading_t;
 
 /* an HTTP request to the provider */
@@ -156,7 +157,8 @@ ngx_vidgen_provider_t *ngx_vidgen_provider_find_crc(ngx_array_t *providers,
  * Reads json by the definition.  NGX_OK; NGX_DECLINED: job_id or video_url is
  * over its length or has control bytes (*reason); NGX_ERROR: no memory.  An
  * attempt that is no UUID counts as absent; error and word are cut to 1024 and
- * 64 bytes, their control bytes become spaces.
+ * 64 bytes, their control bytes become spaces; an error that quotes the api_key
+ * is left out.
  */
 ngx_int_t ngx_vidgen_provider_read(ngx_vidgen_reading_t *reading,
     ngx_vidgen_json_t *json, ngx_pool_t *pool, ngx_vidgen_result_t *result,

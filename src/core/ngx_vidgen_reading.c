@@ -11,6 +11,8 @@
 
 static ngx_int_t ngx_vidgen_reading_text(ngx_array_t *pointers,
     ngx_vidgen_json_t *json, ngx_pool_t *pool, ngx_str_t *text);
+static void ngx_vidgen_reading_unquote(ngx_vidgen_reading_t *reading,
+    ngx_str_t *text);
 static void ngx_vidgen_reading_tame(ngx_str_t *text, size_t max);
 static void ngx_vidgen_reading_status(ngx_vidgen_reading_t *reading,
     ngx_vidgen_result_t *result);
@@ -47,6 +49,11 @@ ngx_vidgen_provider_read(ngx_vidgen_reading_t *reading,
         return NGX_ERROR;
     }
 
+    ngx_vidgen_reading_status(reading, result);
+    ngx_vidgen_reading_unquote(reading, &result->error);
+    ngx_vidgen_reading_tame(&result->word, NGX_VIDGEN_WORD_MAX);
+    ngx_vidgen_reading_tame(&result->error, NGX_VIDGEN_ERROR_MAX);
+
     if (result->job_id.len > NGX_VIDGEN_PROVIDER_JOB_ID_MAX
         || ngx_vidgen_text_has_control(&result->job_id))
     {
@@ -64,10 +71,6 @@ ngx_vidgen_provider_read(ngx_vidgen_reading_t *reading,
     if (ngx_vidgen_uuid_parse(&result->attempt, bytes) != NGX_OK) {
         ngx_str_null(&result->attempt);
     }
-
-    ngx_vidgen_reading_status(reading, result);
-    ngx_vidgen_reading_tame(&result->word, NGX_VIDGEN_WORD_MAX);
-    ngx_vidgen_reading_tame(&result->error, NGX_VIDGEN_ERROR_MAX);
 
     return NGX_OK;
 }
@@ -101,6 +104,22 @@ ngx_vidgen_reading_text(ngx_array_t *pointers, ngx_vidgen_json_t *json,
     ngx_str_null(text);
 
     return NGX_OK;
+}
+
+
+/* one that repeats its credential is not quoted; while the text is whole */
+static void
+ngx_vidgen_reading_unquote(ngx_vidgen_reading_t *reading, ngx_str_t *text)
+{
+    ngx_str_t  *key;
+
+    key = reading->api_key;
+
+    if (key && key->len && text->len
+        && memmem(text->data, text->len, key->data, key->len))
+    {
+        ngx_str_null(text);
+    }
 }
 
 

@@ -1,6 +1,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include "core/ngx_vidgen_store.h"
+#include "shm/ngx_vidgen_metric.h"
 
 
 /*
@@ -297,6 +298,21 @@ ngx_vidgen_store_notified(ngx_vidgen_pg_call_t *call,
     ngx_vidgen_store_notified_t *notified = call->data;
 
     ngx_destroy_pool(notified->pool);
+}
+
+
+void
+ngx_vidgen_store_refund_error(ngx_vidgen_zone_t *zone, ngx_log_t *log,
+    ngx_str_t *job, ngx_str_t *error)
+{
+    if (error->len == 0) {
+        return;
+    }
+
+    ngx_vidgen_metric_add(zone, NGX_VIDGEN_CREDIT_FUNCTION_ERRORS, 1);
+    ngx_log_error(NGX_LOG_CRIT, log, 0,
+                  "vidgen: job \"%V\" failed and its refund is due:"
+                  " vidgen.refund_credits raised: %V", job, error);
 }
 
 

@@ -194,6 +194,7 @@ typedef struct {
     ngx_str_t  estimated_time;
     ngx_str_t  error;
     ngx_str_t  code;
+    ngx_str_t  refund_error;
 } ngx_vidgen_store_submitted_row_t;
 
 typedef struct {
@@ -202,6 +203,7 @@ typedef struct {
     ngx_str_t  provider;
     ngx_str_t  refunded;
     ngx_str_t  http_status;      /* 200, 202; NULL where it has failed */
+    ngx_str_t  refund_error;
 } ngx_vidgen_store_abandon_row_t;
 
 typedef struct {
@@ -318,6 +320,10 @@ ngx_int_t ngx_vidgen_store_rows(ngx_vidgen_pg_result_t *result, ngx_uint_t n,
  * Those of one tick go together.  At most once: a lost one is not repeated.
  */
 void ngx_vidgen_store_notify(ngx_vidgen_store_t *store, ngx_str_t *job);
+
+/* Logs and counts error, a row's refund_error of job, unless it is empty. */
+void ngx_vidgen_store_refund_error(ngx_vidgen_zone_t *zone, ngx_log_t *log,
+    ngx_str_t *job, ngx_str_t *error);
 
 
 #endif /* _NGX_VIDGEN_STORE_H_INCLUDED_ */

@@ -175,6 +175,10 @@ ngx_http_vidgen_conf_part(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return rc == NGX_DECLINED ? "is duplicate" : NGX_CONF_ERROR;
     }
 
+    if (block->reading) {
+        block->reading->api_key = &block->provider->api_key;
+    }
+
     rv = ngx_http_vidgen_conf_inside(cf, block, block->part);
 
     if (rv == NGX_CONF_OK) {

@@ -391,28 +391,19 @@ ngx_http_vidgen_operation_attempt(ngx_http_vidgen_operation_t *op)
 void
 ngx_http_vidgen_operation_attempted(ngx_http_vidgen_operation_t *op)
 {
-    ngx_int_t               rc;
-    ngx_vidgen_provider_t  *provider;
+    ngx_int_t             rc;
+    ngx_vidgen_submit_t  *submit;
 
-    provider = op->candidate->provider;
+    submit = op->candidate->provider->submit;
 
-    rc = ngx_vidgen_route_judge(provider->submit, &op->attempt.response,
-                                op->task.pool, &op->verdict);
+    rc = ngx_vidgen_route_judge(submit, &op->attempt.response, op->task.pool,
+                                &op->verdict);
     if (rc != NGX_OK) {
         /* no memory to read the answer: the provider may have it */
         op->verdict.state = op->attempt.response.sent
                             ? NGX_VIDGEN_ATTEMPT_STATE_UNKNOWN
                             : NGX_VIDGEN_ATTEMPT_STATE_UNSENT;
         op->verdict.next = 0;
-    }
-
-    /* a provider that repeats its credential is not quoted */
-
-    if (provider->api_key.len
-        && memmem(op->verdict.message.data, op->verdict.message.len,
-                  provider->api_key.data, provider->api_key.len))
-    {
-        ngx_str_null(&op->verdict.message);
     }
 
     if (op->resent && op->verdict.state != NGX_VIDGEN_ATTEMPT_STATE_ACCEPTED) {

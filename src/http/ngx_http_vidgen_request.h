@@ -38,8 +38,8 @@ ngx_int_t ngx_http_vidgen_request_argument(ngx_http_request_t *r, char *name,
     ngx_str_t *value);
 
 /*
- * The n-th header of that name, from 0, of a request or of an upstream's
- * answer; NULL: there are not so many.
+ * The n-th header of that name, from 0, of a request, an answer or an
+ * upstream's answer; NULL: there are not so many.
  */
 ngx_table_elt_t *ngx_http_vidgen_header(ngx_list_t *headers, ngx_str_t *name,
     ngx_uint_t n);

@@ -4,6 +4,7 @@
 #include "base/ngx_vidgen_json.h"
 #include "base/ngx_vidgen_text.h"
 #include "http/ngx_http_vidgen_context.h"
+#include "http/ngx_http_vidgen_request.h"
 #include "http/ngx_http_vidgen_response.h"
 
 
@@ -334,17 +335,27 @@ ngx_http_vidgen_send_success(ngx_http_request_t *r, ngx_str_t *job)
 ngx_int_t
 ngx_http_vidgen_add_header(ngx_http_request_t *r, char *name, ngx_str_t *value)
 {
+    ngx_str_t         key;
     ngx_table_elt_t  *h;
 
-    h = ngx_list_push(&r->headers_out.headers);
+    key.data = (u_char *) name;
+    key.len = ngx_strlen(name);
+
+    /* one is there where an error_page led here */
+
+    h = ngx_http_vidgen_header(&r->headers_out.headers, &key, 0);
+
     if (h == NULL) {
-        return NGX_ERROR;
+        h = ngx_list_push(&r->headers_out.headers);
+        if (h == NULL) {
+            return NGX_ERROR;
+        }
+
+        ngx_memzero(h, sizeof(ngx_table_elt_t));
     }
 
-    ngx_memzero(h, sizeof(ngx_table_elt_t));
     h->hash = 1;
-    h->key.data = (u_char *) name;
-    h->key.len = ngx_strlen(name);
+    h->key = key;
     h->value = *value;
 
     return NGX_OK;

@@ -92,7 +92,10 @@ ngx_int_t ngx_http_vidgen_send_generation(ngx_http_request_t *r,
 /* Sends {"success":true,"job_id":...}; job NULL: null. */
 ngx_int_t ngx_http_vidgen_send_success(ngx_http_request_t *r, ngx_str_t *job);
 
-/* Adds a header whose value lives as long as the request. */
+/*
+ * Adds a header whose value lives as long as the request, or sets the one of
+ * that name.
+ */
 ngx_int_t ngx_http_vidgen_add_header(ngx_http_request_t *r, char *name,
     ngx_str_t *value);
 

@@ -218,8 +218,9 @@ ngx_http_vidgen_webhook_params(ngx_http_vidgen_webhook_t *webhook,
 
 /*
  * Whether the status may be believed as it is.  A capability proves nothing
- * of the content; a completed job needs its result; a failure that only the
- * map's "*" produced is to be confirmed where a poll can do it.
+ * of the content; a completed job needs its result, here or by a poll; a
+ * failure that only the map's "*" produced is to be confirmed where a poll can
+ * do it.
  */
 static ngx_uint_t
 ngx_http_vidgen_webhook_verdict(ngx_vidgen_provider_t *provider,
@@ -236,7 +237,8 @@ ngx_http_vidgen_webhook_verdict(ngx_vidgen_provider_t *provider,
 
     case NGX_VIDGEN_STATUS_COMPLETED:
         return result->video_url.len != 0
-               || provider->webhook->reading.video_url.nelts == 0;
+               || (provider->webhook->reading.video_url.nelts == 0
+                   && provider->poll == NULL);
 
     case NGX_VIDGEN_STATUS_FAILED:
         return !result->wildcard || provider->poll == NULL;
@@ -353,12 +355,6 @@ ngx_http_vidgen_webhook_report(ngx_http_vidgen_webhook_t *webhook,
                       &webhook->params.provider_job_id, &row->job);
     }
 
-    if (row->refund_error.len) {
-        ngx_vidgen_metric_add(webhook->zone,
-                              NGX_VIDGEN_CREDIT_FUNCTION_ERRORS, 1);
-        ngx_log_error(NGX_LOG_CRIT, webhook->task.log, 0,
-                      "vidgen: job \"%V\" failed and its refund is due:"
-                      " vidgen.refund_credits raised: %V",
-                      &row->job, &row->refund_error);
-    }
+    ngx_vidgen_store_refund_error(webhook->zone, webhook->task.log, &row->job,
+                                  &row->refund_error);
 }

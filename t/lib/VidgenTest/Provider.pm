@@ -18,6 +18,7 @@ package VidgenTest::Provider;
 #            "after":  closed when the request was read;
 #            "middle": closed in the middle of the answer's body
 #   hang     true: never answers
+#   stall    true: stops in the middle of the answer's body
 #   trickle  seconds between the single bytes of the answer
 #   webhook  { delay, and what signed_webhook() takes }: after the answer a
 #            signed webhook goes to the URL that the request named
@@ -271,6 +272,9 @@ sub _answer {
         substr($bytes, -int((length($body) + 1) / 2)) = '';
         $close = 1;
     }
+
+    return $stream->send(substr $bytes, 0, -int((length($body) + 1) / 2))
+        if $answer->{stall};
 
     my $then = sub {
         $stream->{busy} = 0;
