@@ -31,6 +31,17 @@ static ngx_int_t ngx_http_vidgen_generate_refuse(ngx_http_request_t *r,
 ngx_int_t
 ngx_http_vidgen_generate_handler(ngx_http_request_t *r)
 {
+    if (r != r->main) {
+        /*
+         * A generation belongs to its main request, whose values and keys two
+         * would share; and nginx never goes on with what waits for an attempt
+         * in the background.
+         */
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "vidgen: a generation in a subrequest is refused");
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
     if (ngx_http_vidgen_ctx(r, 1) == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }

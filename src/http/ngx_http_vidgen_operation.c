@@ -48,13 +48,6 @@ ngx_http_vidgen_operation_create(ngx_http_request_t *r,
     store = ngx_http_vidgen_store();
     ctx = ngx_http_vidgen_ctx(r, 0);
 
-    if (ctx->operation) {
-        /* both would take the values of one of them, keys too */
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "vidgen: a generation within a generation is refused");
-        return NGX_ERROR;
-    }
-
     if (store == NULL
         || ngx_vidgen_pg_reserve(ngx_vidgen_store_pg(store)) != NGX_OK)
     {
