@@ -3,6 +3,7 @@
 #include <ngx_http.h>
 #include "base/ngx_vidgen_text.h"
 #include "http/ngx_http_vidgen_attempt_message.h"
+#include "http/ngx_http_vidgen_scope.h"
 
 
 static ngx_int_t ngx_http_vidgen_attempt_fill(ngx_http_vidgen_operation_t *op,
@@ -21,26 +22,23 @@ ngx_int_t
 ngx_http_vidgen_attempt_message(ngx_http_vidgen_operation_t *op,
     ngx_http_vidgen_message_t *message)
 {
-    ngx_int_t                   rc;
-    ngx_http_request_t         *r;
-    ngx_http_variable_value_t  *variables;
-    ngx_http_core_main_conf_t  *cmcf;
+    ngx_int_t                 rc;
+    ngx_http_request_t       *r;
+    ngx_http_vidgen_scope_t   scope;
 
     r = op->task.request;
-    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
 
-    message->variables = ngx_pcalloc(r->pool, cmcf->variables.nelts
-                                          * sizeof(ngx_http_variable_value_t));
-    if (message->variables == NULL) {
+    if (ngx_http_vidgen_scope_enter(r, r->pool, op->variables, &scope)
+        != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
-    variables = r->variables;
-    r->variables = message->variables;
+    message->variables = r->variables;
 
     rc = ngx_http_vidgen_attempt_fill(op, message);
 
-    r->variables = variables;
+    ngx_http_vidgen_scope_leave(r, &scope);
 
     return rc;
 }

@@ -123,8 +123,9 @@ ngx_http_vidgen_closer_unanswered(ngx_http_vidgen_operation_t *op,
 
 
 /*
- * Asking again does not help where the call itself is refused; and a worker
- * that shuts down has to end at last.
+ * Asking again does not help where what the call says is refused; whatever
+ * else the database answers may be mended.  But a worker that shuts down has
+ * to end at last.
  */
 static ngx_uint_t
 ngx_http_vidgen_closer_hopeless(ngx_http_vidgen_operation_t *op,
@@ -135,9 +136,12 @@ ngx_http_vidgen_closer_hopeless(ngx_http_vidgen_operation_t *op,
                       "vidgen: job \"%V\": the database refused a call (%s):"
                       " %V", &op->job, result->sqlstate, &result->message);
 
-        return ngx_strncmp(result->sqlstate, "22", 2) == 0
-               || ngx_strncmp(result->sqlstate, "23", 2) == 0
-               || ngx_strncmp(result->sqlstate, "P0001", 5) == 0;
+        if (ngx_strncmp(result->sqlstate, "22", 2) == 0
+            || ngx_strncmp(result->sqlstate, "23", 2) == 0
+            || ngx_strncmp(result->sqlstate, "P0001", 5) == 0)
+        {
+            return 1;
+        }
     }
 
     if (!ngx_exiting) {

@@ -26,6 +26,7 @@ typedef struct {
     unsigned                   checked:1;    /* verified is known */
     unsigned                   verified:1;
     unsigned                   replay:1;
+    unsigned                   consulted:1;  /* a $vidgen_* was evaluated */
 } ngx_http_vidgen_ctx_t;
 
 

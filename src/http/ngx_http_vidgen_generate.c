@@ -5,6 +5,7 @@
 #include "http/ngx_http_vidgen_operation.h"
 #include "http/ngx_http_vidgen_replay.h"
 #include "http/ngx_http_vidgen_request.h"
+#include "http/ngx_http_vidgen_scope.h"
 #include "shm/ngx_vidgen_metric.h"
 
 
@@ -30,6 +31,17 @@ static ngx_int_t ngx_http_vidgen_generate_refuse(ngx_http_request_t *r,
 ngx_int_t
 ngx_http_vidgen_generate_handler(ngx_http_request_t *r)
 {
+    if (r != r->main) {
+        /*
+         * A generation belongs to its main request, whose values and keys two
+         * would share; and nginx never goes on with what waits for an attempt
+         * in the background.
+         */
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "vidgen: a generation in a subrequest is refused");
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
     if (ngx_http_vidgen_ctx(r, 1) == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -241,22 +253,17 @@ static ngx_int_t
 ngx_http_vidgen_generate_try(ngx_http_vidgen_operation_t *op,
     ngx_vidgen_provider_t *provider)
 {
-    ngx_int_t                   rc;
-    ngx_http_request_t         *r;
-    ngx_http_vidgen_ctx_t      *ctx;
-    ngx_http_variable_value_t  *variables;
-    ngx_http_core_main_conf_t  *cmcf;
+    ngx_int_t                 rc;
+    ngx_http_request_t       *r;
+    ngx_http_vidgen_ctx_t    *ctx;
+    ngx_http_vidgen_scope_t   scope;
 
     r = op->task.request;
     ctx = op->task.ctx;
-    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
 
-    variables = r->variables;
-
-    r->variables = ngx_pcalloc(op->task.pool, cmcf->variables.nelts
-                                          * sizeof(ngx_http_variable_value_t));
-    if (r->variables == NULL) {
-        r->variables = variables;
+    if (ngx_http_vidgen_scope_enter(r, op->task.pool, op->variables, &scope)
+        != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -265,7 +272,7 @@ ngx_http_vidgen_generate_try(ngx_http_vidgen_operation_t *op,
     rc = ngx_http_vidgen_generate_fill(op, provider);
 
     ngx_str_null(&ctx->provider);
-    r->variables = variables;
+    ngx_http_vidgen_scope_leave(r, &scope);
 
     return rc;
 }

@@ -9,6 +9,7 @@
 #include "http/ngx_http_vidgen_next.h"
 #include "http/ngx_http_vidgen_operation.h"
 #include "http/ngx_http_vidgen_process.h"
+#include "http/ngx_http_vidgen_scope.h"
 #include "shm/ngx_vidgen_metric.h"
 
 
@@ -47,13 +48,6 @@ ngx_http_vidgen_operation_create(ngx_http_request_t *r,
     store = ngx_http_vidgen_store();
     ctx = ngx_http_vidgen_ctx(r, 0);
 
-    if (ctx->operation) {
-        /* both would take the values of one of them, keys too */
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "vidgen: a generation within a generation is refused");
-        return NGX_ERROR;
-    }
-
     if (store == NULL
         || ngx_vidgen_pg_reserve(ngx_vidgen_store_pg(store)) != NGX_OK)
     {
@@ -85,7 +79,10 @@ ngx_http_vidgen_operation_create(ngx_http_request_t *r,
     op->attempt_id.data = op->attempt_text;
     op->attempt_id.len = NGX_VIDGEN_UUID_LEN;
 
-    if (ngx_vidgen_uuid7(op->job_text) != NGX_OK
+    op->variables = ngx_http_vidgen_scope_given(r, op->task.pool);
+
+    if (op->variables == NULL
+        || ngx_vidgen_uuid7(op->job_text) != NGX_OK
         || ngx_vidgen_uuid7(op->attempt_text) != NGX_OK)
     {
         ngx_http_vidgen_operation_destroy(op);

@@ -57,6 +57,7 @@ struct ngx_http_vidgen_operation_s {
     ngx_vidgen_seen_claim_t          seen;        /* of the key in the zone */
     ngx_vidgen_seen_value_t          replay;      /* what was found there */
     ngx_vidgen_source_t              source;
+    ngx_http_variable_value_t       *variables;   /* that attempts start with */
     ngx_str_t                        job;
     ngx_str_t                        attempt_id;
     u_char                           job_text[NGX_VIDGEN_UUID_LEN];

@@ -8,6 +8,8 @@
 
 static ngx_int_t ngx_http_vidgen_add_variable(ngx_conf_t *cf, ngx_str_t *name,
     ngx_http_get_variable_pt get, uintptr_t data);
+static ngx_http_vidgen_ctx_t *ngx_http_vidgen_variable_ctx(
+    ngx_http_request_t *r);
 static ngx_int_t ngx_http_vidgen_variable_text(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_vidgen_variable_flag(ngx_http_request_t *r,
@@ -110,6 +112,22 @@ ngx_http_vidgen_add_variable(ngx_conf_t *cf, ngx_str_t *name,
 }
 
 
+/* NULL: the request has none */
+static ngx_http_vidgen_ctx_t *
+ngx_http_vidgen_variable_ctx(ngx_http_request_t *r)
+{
+    ngx_http_vidgen_ctx_t  *ctx;
+
+    ctx = ngx_http_vidgen_ctx(r, 0);
+
+    if (ctx) {
+        ctx->consulted = 1;
+    }
+
+    return ctx;
+}
+
+
 static ngx_int_t
 ngx_http_vidgen_variable_text(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
@@ -117,7 +135,7 @@ ngx_http_vidgen_variable_text(ngx_http_request_t *r,
     ngx_str_t              *text;
     ngx_http_vidgen_ctx_t  *ctx;
 
-    ctx = ngx_http_vidgen_ctx(r, 0);
+    ctx = ngx_http_vidgen_variable_ctx(r);
     text = ctx ? (ngx_str_t *) ((u_char *) ctx + data) : NULL;
 
     ngx_http_vidgen_variable_set(v, text);
@@ -132,7 +150,7 @@ ngx_http_vidgen_variable_value(ngx_http_request_t *r,
 {
     ngx_http_vidgen_ctx_t  *ctx;
 
-    ctx = ngx_http_vidgen_ctx(r, 0);
+    ctx = ngx_http_vidgen_variable_ctx(r);
 
     ngx_http_vidgen_variable_set(v, ctx && ctx->source
                                     ? &ctx->source->values[data] : NULL);
@@ -149,7 +167,7 @@ ngx_http_vidgen_variable_flag(ngx_http_request_t *r,
     ngx_uint_t              flag;
     ngx_http_vidgen_ctx_t  *ctx;
 
-    ctx = ngx_http_vidgen_ctx(r, 0);
+    ctx = ngx_http_vidgen_variable_ctx(r);
 
     if (ctx == NULL || (data == NGX_HTTP_VIDGEN_VERIFIED && !ctx->checked)) {
         ngx_http_vidgen_variable_set(v, NULL);
@@ -173,7 +191,7 @@ ngx_http_vidgen_variable_attempts(ngx_http_request_t *r,
     ngx_str_t               text;
     ngx_http_vidgen_ctx_t  *ctx;
 
-    ctx = ngx_http_vidgen_ctx(r, 0);
+    ctx = ngx_http_vidgen_variable_ctx(r);
 
     if (ctx == NULL || ctx->attempts == 0) {
         ngx_http_vidgen_variable_set(v, NULL);
@@ -198,7 +216,7 @@ ngx_http_vidgen_variable_db_time(ngx_http_request_t *r,
     ngx_str_t               text;
     ngx_http_vidgen_ctx_t  *ctx;
 
-    ctx = ngx_http_vidgen_ctx(r, 0);
+    ctx = ngx_http_vidgen_variable_ctx(r);
 
     if (ctx == NULL || !ctx->db_used) {
         ngx_http_vidgen_variable_set(v, NULL);
