@@ -23,7 +23,7 @@ RETURNS boolean LANGUAGE sql STABLE AS $$
            OR a.deadline <= now()
               AND (a.last_poll IS NULL
                    OR a.provider_job_id IS NULL
-                   OR a.provider <> ALL (p_polled)
+                   OR coalesce(a.provider <> ALL (p_polled), true)
                    OR a.deadline <= now() - greatest(p_expire,
                                                      interval '1 hour'))
 $$;
@@ -173,7 +173,8 @@ END $$;
 -- p_unknown   how long an attempt may be unknown before it is lost
 -- p_expire    how long an accepted one may last before its last poll
 -- p_limit     of each kind of thing in one call
--- p_polled    providers that can be polled, as for vidgen.due(); NULL: all
+-- p_polled    providers that can be polled, as for vidgen.due(); NULL: none, so
+--             that the deadline alone decides
 --
 --   unknown, last_polls, lost   attempts; last_polls are due now
 --   refunds, refund_errors      made; still due

@@ -6,7 +6,7 @@
 use strict;
 use warnings;
 
-use Test::More tests => 81;
+use Test::More tests => 83;
 
 use VidgenTest::Postgres;
 use VidgenTest::Sql qw(id);
@@ -17,10 +17,10 @@ $sql->credits(u1 => 1000, u2 => 0);
 
 my $r;
 my $sweep = sub {
-    my ($unknown, $expire, $limit) = @_;
+    my ($unknown, $expire, $limit, $polled) = @_;
     my $row = $sql->query("SELECT row_to_json(x) FROM vidgen.sweep('"
         . ($unknown // '30 min') . "', '" . ($expire // '1 day') . "', "
-        . ($limit // 100) . ') x');
+        . ($limit // 100) . ', ' . ($polled // "'{a,b}'") . ') x');
     return VidgenTest::Sql::decode($row->[0][0]);
 };
 my $age = sub {
@@ -130,6 +130,15 @@ $sql->query("SELECT vidgen.polled(ARRAY['" . id('a5') . "']::uuid[],"
 $r = $sweep->();
 is("$r->{lost} " . $sql->job('j5')->{status}, '1 failed', '... then lost');
 is_deeply($r->{changed}, [id('j5')], '... and changed');
+
+# where nobody polls, the deadline is enough
+$sql->call(begin => { job => 'np', attempt => 'npa' });
+$sql->call(submitted => { job => 'np', attempt => 'npa',
+    provider_job_id => 'p-np' });
+$age->('npa', '25 h');
+is($sweep->(undef, undef, undef, 'NULL')->{last_polls}, 1, 'nobody polls');
+$age->('npa', '11 min');
+is($sweep->(undef, undef, undef, 'NULL')->{lost}, 1, '... lost all the same');
 
 # a locked job is passed over
 $sql->call(begin => { job => "l$_", attempt => "la$_" }) for 1 .. 2;
