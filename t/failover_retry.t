@@ -97,6 +97,12 @@ my @cases = (
     ['too long', $quick, [[$after->(429, 40)]], 'a', [], '503 no_provider'],
     ['too long, both', $quick, [[$after->(429, 50)], [$after->(429, 40)]],
         'a b', [0], '503 no_provider'],
+    (map { (
+        ["as long as $_", $quick, [[$after->(429, $_)]], 'a', [],
+            '503 no_provider'],
+        ["a failure, as long as $_", $quick, [[$after->(503, $_)]], 'a', [],
+            '502 provider_failed'],
+    ) } '9223372036854775807', '9223372036854775', '9' x 40),
     ['not told, which is 10 seconds', "$quick"
         . 'vidgen_next_provider_timeout 9s;', [[$many]], 'a', [],
         '503 no_provider'],

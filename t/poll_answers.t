@@ -11,7 +11,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Test::More tests => 36;
+use Test::More tests => 37;
 
 use VidgenTest::Books qw(customer wrong_books);
 use VidgenTest::Http qw(post);
@@ -167,6 +167,12 @@ for (
 ok((wait_for { job($job) =~ /^completed/ }), 'a 429');
 @polls = polls($uri);
 cmp_ok($polls[1]{time} - $polls[0]{time}, '>=', 1.9, 'it was respected');
+
+($job) = answers({ status => 503, headers =>
+    { 'Retry-After' => '9223372036854775807' } }, @done);
+ok((wait_for { $pg->value("SELECT due - now() BETWEEN interval '9 min'
+    AND interval '10 min' FROM vidgen.attempts WHERE job_id = '$job'") eq 't'
+    }), 'ten minutes at most');
 
 
 # two steps

@@ -3,6 +3,9 @@
 #include "base/ngx_vidgen_text.h"
 
 
+#define NGX_VIDGEN_TEXT_RETRY_MAX  600      /* seconds */
+
+
 static ngx_int_t ngx_vidgen_text_digit(u_char ch);
 static ngx_int_t ngx_vidgen_text_canonical(ngx_str_t *dst, ngx_str_t *src);
 
@@ -209,4 +212,40 @@ ngx_vidgen_text_is_token(ngx_str_t *text)
     }
 
     return text->len != 0;
+}
+
+
+time_t
+ngx_vidgen_text_retry_after(ngx_str_t *value)
+{
+    time_t  seconds, until;
+    size_t  digits;
+
+    for (digits = 0; digits < value->len; digits++) {
+        if (value->data[digits] < '0' || value->data[digits] > '9') {
+            break;
+        }
+    }
+
+    if (digits && digits == value->len) {
+        seconds = ngx_atotm(value->data, value->len);
+
+        if (seconds == (time_t) NGX_ERROR) {
+            /* more than the type holds */
+            seconds = NGX_VIDGEN_TEXT_RETRY_MAX;
+        }
+
+    } else {
+        until = ngx_parse_http_time(value->data, value->len);
+
+        if (until == (time_t) NGX_ERROR) {
+            return -1;
+        }
+
+        seconds = until - ngx_time();
+    }
+
+    seconds = ngx_max(seconds, 1);
+
+    return ngx_min(seconds, NGX_VIDGEN_TEXT_RETRY_MAX);
 }

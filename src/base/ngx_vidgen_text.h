@@ -36,6 +36,12 @@ ngx_int_t ngx_vidgen_text_unbase64url(ngx_str_t *dst, ngx_str_t *src);
 u_char *ngx_vidgen_text_escape(u_char *dst, ngx_str_t *src,
     ngx_uint_t slashes);
 
+/*
+ * Reads a Retry-After: seconds, or a date.  At least 1 s, and 10 minutes at
+ * most, whatever it says; -1: it is neither.
+ */
+time_t ngx_vidgen_text_retry_after(ngx_str_t *value);
+
 /* 1: there is a byte below 0x20 or a 0x7F */
 ngx_uint_t ngx_vidgen_text_has_control(ngx_str_t *text);
 

@@ -1,6 +1,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include "base/ngx_vidgen_text.h"
 #include "http/ngx_http_vidgen_attempt_response.h"
 #include "http/ngx_http_vidgen_request.h"
 
@@ -165,12 +166,11 @@ ngx_http_vidgen_attempt_sent(ngx_http_request_t *sr)
 }
 
 
-/* seconds, or a date; -1: not said */
+/* seconds, of the first that says them; -1: not said */
 static time_t
 ngx_http_vidgen_attempt_retry_after(ngx_http_upstream_t *u)
 {
-    time_t            when;
-    ngx_str_t        *value;
+    time_t            seconds;
     ngx_uint_t        n;
     ngx_list_t       *headers;
     ngx_table_elt_t  *header;
@@ -180,16 +180,10 @@ ngx_http_vidgen_attempt_retry_after(ngx_http_upstream_t *u)
     headers = &u->headers_in.headers;
 
     for (n = 0; (header = ngx_http_vidgen_header(headers, &name, n)); n++) {
-        value = &header->value;
+        seconds = ngx_vidgen_text_retry_after(&header->value);
 
-        when = ngx_atotm(value->data, value->len);
-        if (when != (time_t) NGX_ERROR) {
-            return ngx_max(when, 1);
-        }
-
-        when = ngx_parse_http_time(value->data, value->len);
-        if (when != (time_t) NGX_ERROR) {
-            return ngx_max(when - ngx_time(), 1);
+        if (seconds != -1) {
+            return seconds;
         }
     }
 

@@ -1,6 +1,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <curl/curl.h>
+#include "base/ngx_vidgen_text.h"
 #include "io/ngx_vidgen_fetch.h"
 #include "io/ngx_vidgen_fetch_int.h"
 
@@ -22,7 +23,6 @@ static size_t ngx_vidgen_fetch_on_header(char *line, size_t size, size_t n,
     void *data);
 static size_t ngx_vidgen_fetch_on_body(char *bytes, size_t size, size_t n,
     void *data);
-static time_t ngx_vidgen_fetch_retry_after(ngx_str_t *value);
 static time_t ngx_vidgen_fetch_max_age(ngx_str_t *value);
 static ngx_msec_t ngx_vidgen_fetch_time(ngx_vidgen_fetch_request_t *request,
     CURLINFO info);
@@ -241,7 +241,7 @@ ngx_vidgen_fetch_on_header(char *line, size_t size, size_t n, void *data)
     if (name.len == 11
         && ngx_strncasecmp(name.data, (u_char *) "retry-after", 11) == 0)
     {
-        request->answer.retry_after = ngx_vidgen_fetch_retry_after(&value);
+        request->answer.retry_after = ngx_vidgen_text_retry_after(&value);
 
     } else if (name.len == 13
                && ngx_strncasecmp(name.data, (u_char *) "cache-control", 13)
@@ -251,26 +251,6 @@ ngx_vidgen_fetch_on_header(char *line, size_t size, size_t n, void *data)
     }
 
     return size * n;
-}
-
-
-/* seconds, or a date; at least one */
-static time_t
-ngx_vidgen_fetch_retry_after(ngx_str_t *value)
-{
-    time_t  when;
-
-    when = ngx_atotm(value->data, value->len);
-    if (when != (time_t) NGX_ERROR) {
-        return ngx_max(when, 1);
-    }
-
-    when = ngx_parse_http_time(value->data, value->len);
-    if (when != (time_t) NGX_ERROR) {
-        return ngx_max(when - ngx_time(), 1);
-    }
-
-    return -1;
 }
 
 
