@@ -37,7 +37,7 @@ http {
     %%HTTP%%
 
     vidgen_database "%%DB%%";
-    vidgen_monitor  fails=100;
+    vidgen_monitor  off;
 
     vidgen_provider plain {
         base     %%PLAIN%%;
