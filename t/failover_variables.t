@@ -59,7 +59,7 @@ http {
     }
 
     vidgen_database "%%DB%%";
-    vidgen_monitor  fails=100;
+    vidgen_monitor  off;
 
     vidgen_provider a {
         base %%BASE%%;
