@@ -424,8 +424,9 @@ ngx_vidgen_pg_ready(ngx_vidgen_pg_conn_t *conn)
 
 
 /*
- * The server gives up before the callers do, and sooner where a lock is in
- * the way of a batch, so that the others in it can still be served.
+ * The server gives up before the callers do, and much sooner where a lock is in
+ * the way: those that were sent together with the one that needs it, and those
+ * behind, have to wait for that.
  */
 
 static ngx_int_t
@@ -438,7 +439,7 @@ ngx_vidgen_pg_limit_statements(ngx_vidgen_pg_conn_t *conn)
     timeout = conn->pg->timeout;
 
     (void) ngx_sprintf(statement, "%M%Z", timeout - timeout / 10);
-    (void) ngx_sprintf(lock, "%M%Z", ngx_max(timeout / 4, 1));
+    (void) ngx_sprintf(lock, "%M%Z", ngx_max(timeout / 16, 1));
 
     values[0] = (char *) statement;
     values[1] = (char *) lock;
