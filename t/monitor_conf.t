@@ -70,7 +70,7 @@ my $webhook = 'webhook { signature hmac-sha256 header=X; secret abc;
 my $keys = 'webhook { signature ed25519 header=X jwks=http://a/keys;
     job_id /id; status /s; }';
 my $token = 'webhook { signature token; status /s; }';
-my $never = qr/jobs of provider "a" will never end, .* is off/;
+my $never = qr/only a "poll" can end jobs of provider "a", .* is off/;
 
 my @warned = (
     ["vidgen_alert telegram token=a chat=1;\nvidgen_provider a { $submit }",

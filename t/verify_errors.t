@@ -19,7 +19,7 @@ events { }
 http {
     %%HTTP%%
 
-    vidgen_monitor  off;
+    vidgen_monitor  interval=1h;
     %%DIRECTIVES%%
     vidgen_provider p {
         webhook {

@@ -306,9 +306,9 @@ ngx_http_vidgen_warn_provider(ngx_conf_t *cf, ngx_vidgen_provider_t *provider)
 
     if (provider->poll && (webhook == NULL || webhook->scheme.token)) {
         ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                           "jobs of provider \"%V\" will never end, for only"
-                           " a \"poll\" can end them and \"vidgen_monitor\""
-                           " is off", &provider->name);
+                           "only a \"poll\" can end jobs of provider \"%V\","
+                           " and \"vidgen_monitor\" is off",
+                           &provider->name);
     }
 
     if (webhook && webhook->scheme.jwks.len) {
