@@ -6,62 +6,67 @@ BEGIN;
 DO $$ BEGIN PERFORM vidgen.migration(); END $$;
 
 
--- Writes what the provider answered to its attempt.  One whose id is another's
--- becomes unknown: vidgen.submitted() says why.
+-- Writes what the provider answered to its attempts.  An attempt whose id is
+-- another's becomes unknown: vidgen.submitted() says why.
 
-CREATE OR REPLACE FUNCTION vidgen.accept_attempt(p_job uuid, p_attempt uuid,
-    p_provider_job_id text, p_progress text, p_kept jsonb,
-    p_http_status integer, p_estimated_time integer, p_due_ms integer)
+CREATE OR REPLACE FUNCTION vidgen.accept_attempts(p_job uuid[],
+    p_attempt uuid[], p_provider_job_id text[], p_progress text[],
+    p_kept jsonb[], p_http_status integer[], p_estimated_time integer[],
+    p_due_ms integer[])
 RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-DECLARE
-    v_taken  boolean;
-    v_state  text;
-    r        record;
 BEGIN
-    SELECT a.state, a.provider, a.provider_job_id,
-           coalesce(j.status, '') IN ('completed', 'failed') AS ended
-      INTO r
-      FROM vidgen.attempts a JOIN video_jobs j ON j.id = a.job_id
-     WHERE a.id = p_attempt AND a.job_id = p_job;
-
-    v_taken := r.provider_job_id IS NULL
-               AND EXISTS (SELECT FROM vidgen.attempts o
-                            WHERE o.provider = r.provider
-                              AND o.provider_job_id = p_provider_job_id);
-
-    v_state := CASE
-               WHEN v_taken
-               THEN CASE WHEN r.state = 'sending' THEN 'unknown'
-                         ELSE r.state END
-               WHEN r.state IN ('sending', 'unknown')
-                    OR r.state IN ('unsent', 'refused', 'lost')
-                       AND NOT r.ended
-               THEN 'accepted' ELSE r.state END;
-
     UPDATE vidgen.attempts a
-       SET state = v_state,
-           provider_job_id = CASE WHEN v_taken THEN NULL
+       SET state = n.state,
+           provider_job_id = CASE WHEN g.taken THEN a.provider_job_id
                                   ELSE coalesce(a.provider_job_id,
-                                                p_provider_job_id) END,
-           progress = CASE WHEN p_progress = 'processing' AND NOT v_taken
-                           THEN p_progress ELSE a.progress END,
-           kept = coalesce(p_kept, a.kept),
-           http_status = coalesce(p_http_status, a.http_status),
-           estimated_time = coalesce(p_estimated_time, a.estimated_time),
-           reason = CASE WHEN v_state = 'accepted' THEN NULL
-                         WHEN v_taken THEN 'invalid_answer'
+                                                g.provider_job_id) END,
+           progress = CASE WHEN g.progress = 'processing' AND NOT g.taken
+                           THEN g.progress ELSE a.progress END,
+           kept = coalesce(g.kept, a.kept),
+           http_status = coalesce(g.http_status, a.http_status),
+           estimated_time = coalesce(g.estimated_time, a.estimated_time),
+           reason = CASE WHEN n.state = 'accepted' THEN NULL
+                         WHEN g.taken THEN 'invalid_answer'
                          ELSE a.reason END,
-           error = CASE WHEN v_state = 'accepted' THEN NULL
-                        WHEN v_taken
+           error = CASE WHEN n.state = 'accepted' THEN NULL
+                        WHEN g.taken
                         THEN 'the provider''s job id is another attempt''s'
                         ELSE a.error END,
-           since = CASE WHEN v_state <> a.state THEN now() ELSE a.since END,
-           due = CASE WHEN v_state = 'accepted'
-                      THEN coalesce(a.due, now() + p_due_ms
+           since = CASE WHEN n.state <> a.state THEN now() ELSE a.since END,
+           due = CASE WHEN n.state = 'accepted'
+                      THEN coalesce(a.due, now() + g.due_ms
                                            * interval '1 millisecond') END,
            lease = NULL
-     WHERE a.id = p_attempt AND a.job_id = p_job;
+      FROM (SELECT c.*, t.id AS id, t.state AS was,
+                   j.status IN ('completed', 'failed') AS ended,
+                   t.provider_job_id IS NULL AND c.provider_job_id IS NOT NULL
+                   AND (row_number() OVER (PARTITION BY t.provider,
+                                               c.provider_job_id
+                                           ORDER BY c.ord) > 1
+                        OR EXISTS (SELECT FROM vidgen.attempts o
+                                    WHERE o.provider = t.provider
+                                      AND o.provider_job_id
+                                          = c.provider_job_id)) AS taken
+              FROM (SELECT DISTINCT ON (x.attempt) x.*
+                      FROM unnest(p_job, p_attempt, p_provider_job_id,
+                                  p_progress, p_kept, p_http_status,
+                                  p_estimated_time, p_due_ms)
+                           WITH ORDINALITY x (job, attempt, provider_job_id,
+                                              progress, kept, http_status,
+                                              estimated_time, due_ms, ord)
+                     ORDER BY x.attempt, x.ord) c
+              JOIN vidgen.attempts t ON t.id = c.attempt AND t.job_id = c.job
+              JOIN video_jobs j ON j.id = c.job) g,
+           LATERAL (SELECT CASE
+                    WHEN g.taken
+                    THEN CASE WHEN g.was = 'sending' THEN 'unknown'
+                              ELSE g.was END
+                    WHEN g.was IN ('sending', 'unknown')
+                         OR g.was IN ('unsent', 'refused', 'lost')
+                            AND g.ended IS NOT TRUE
+                    THEN 'accepted' ELSE g.was END AS state) n
+     WHERE a.id = g.id;
 END $$;
 
 
@@ -186,12 +191,8 @@ BEGIN
 
     p_job := vidgen.lock_named_jobs(p_job);
 
-    FOR i IN 1 .. cardinality(p_job) LOOP
-        PERFORM vidgen.accept_attempt(p_job[i], p_attempt[i],
-            p_provider_job_id[i], p_progress[i], p_kept[i], p_http_status[i],
-            p_estimated_time[i], p_due_ms[i]);
-    END LOOP;
-
+    PERFORM vidgen.accept_attempts(p_job, p_attempt, p_provider_job_id,
+        p_progress, p_kept, p_http_status, p_estimated_time, p_due_ms);
     PERFORM vidgen.settle_jobs(p_job);
 
     v_failed := vidgen.take_parked(p_attempt, p_provider_job_id);
