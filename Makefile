@@ -138,7 +138,7 @@ check: build
 check-memory: build
 	@.ci/packages $(MEMORY_PACKAGES)
 	VIDGEN_VALGRIND=1 $(PROVE) $(PROVE_FLAGS) \
-	    $$(grep -l VidgenTest::Nginx t/*.t | xargs \
+	    $$(grep -lE 'VidgenTest::(Edge|Nginx|Wire)' t/*.t | xargs \
 	        grep -L '^# Not under valgrind')
 
 
