@@ -30,7 +30,8 @@
 #                     median commits
 #   refused_in_calls  the same in median calls
 #
-# monitor: the ratio is that of the 99th percentiles
+# monitor: the ratio is that of the 99th percentiles, of what may go on that of
+# the middle one of five tries
 #   quiet_CASE        a case from above, without a monitor
 #   hung_CASE         while probes of several providers hang
 #   down_CASE         and PostgreSQL is down
@@ -209,6 +210,15 @@ sub best {
 }
 
 
+# Of several tries the one with the middle 99th percentile: where a core is
+# busy with the load alone, one hiccup of the machine is more than all that is
+# measured.
+sub middle {
+    my @tries = sort { $a->{p99_ms} <=> $b->{p99_ms} } @_;
+    return $tries[$#tries / 2];
+}
+
+
 # A case in a stage of the monitor.
 sub monitored {
     my ($stage, $case) = @_;
@@ -218,7 +228,8 @@ sub monitored {
         generate => sub { $generator->generate(3 * $generations,
             probed => 1) },
     );
-    my $run = $run{$case} // sub { $webhooks->$case($seconds) };
+    my $run = $run{$case} // sub {
+        middle(map { $webhooks->$case($seconds / 2) } 1 .. 5) };
 
     return {
         name => "${stage}_$case", of => "quiet_$case", by => 'p99_ms',
