@@ -100,8 +100,8 @@ is($parent, $nginx->pid, 'of the master');
 $nginx->stop;
 $provider->forget;
 $nginx->start;
-($helper) = helpers($nginx);
 ok($provider->wait_requests(1), 'probed after a restart');
+($helper) = helpers($nginx);
 kill 'STOP', $helper->{pid};
 ok(wait_for {
     get($nginx->url('/health'));
