@@ -82,12 +82,13 @@ EOT
 
 sub health { get($nginx->url("/health?provider=$_[0]"))->{json} // {} }
 
-my ($monitor) = grep { $_->{title} =~ /monitor/ } $nginx->processes;
+my $monitor;
 
 sub memory { slurp("/proc/$monitor->{pid}/status") =~ /VmHWM:\s+(\d+)/; $1 }
 
 ok((wait_for { @kinds == grep { health($_)->{last_check} } @kinds } 20),
     'all are well');
+($monitor) = grep { $_->{title} =~ /monitor/ } $nginx->processes;
 
 for my $kind (@kinds) {
     my $before = memory();

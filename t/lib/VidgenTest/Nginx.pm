@@ -139,7 +139,7 @@ sub start {
         my $pid = $self->_pid_file or return 0;
         $self->{pid} = $pid if $self->{daemon};
         return $pid == $self->{pid}
-            && ($self->{single} || $self->workers > 0);
+            && ($self->{single} || $self->workers > 0 && $self->_named);
     };
 
     return $self if $running && $running == 1;
@@ -420,6 +420,12 @@ sub _end {
 
     $self->{pid} = undef;
     return wait_for { !grep { alive($_) } @children } 5;
+}
+
+# Whether every child has given itself its title: a new one bears the master's.
+sub _named {
+    my ($self) = @_;
+    return !grep { $_->{title} =~ /^nginx: master process/ } $self->processes;
 }
 
 sub _children {
