@@ -11,6 +11,7 @@ use lib "$FindBin::Bin/lib";
 
 use POSIX qw(strftime);
 use Test::More;
+use Time::HiRes qw(time);
 
 use VidgenTest::Books qw(balance customer ledger wrong_books);
 use VidgenTest::Http qw(post);
@@ -74,6 +75,17 @@ my @cases = (
     ['no time for a pause', 'vidgen_next_provider_timeout 5s;'
         . 'vidgen_retry backoff=20s max=20s;', [[$busy], [$busy]], 'a b',
         [0], '502 provider_failed'],
+    ['the time is over during the first one',
+        'vidgen_next_provider_timeout 1200ms;', [[{ hang => 1 }], [$ok]],
+        'a', [], '202 '],
+    ['the time is over during the second one',
+        'vidgen_next_provider_timeout 1500ms;',
+        [[{ status => 503, delay => 0.2 }], [{ hang => 1 }]], 'a b', [0.2],
+        '202 '],
+    ['too little time for a second one',
+        'vidgen_next_provider_timeout 1100ms;',
+        [[{ status => 503, delay => 0.3 }], [$ok]], 'a', [],
+        '502 provider_failed'],
     ['time without a bound', "$quick vidgen_next_provider_timeout 0;",
         [[$busy, $ok]], 'a a', [0.03], '200 '],
 
@@ -115,7 +127,7 @@ my @cases = (
         'a b b', [0, 0.03], '200 '],
 );
 
-plan tests => 7 * @cases + 1;
+plan tests => 8 * @cases + 1;
 
 my $providers = '';
 my $locations = '';
@@ -182,6 +194,7 @@ for my $i (0 .. $#cases) {
         $standin->script(qr{/@{[('a' .. 'z')[$n]]}$i$}, @script);
     }
 
+    my $begun = time;
     my $answer = post($nginx->url("/$i"), { user_id => $user,
         model_id => 'vision-1', prompt => 'p' });
     my $job = $answer->{json}{job_id};
@@ -192,6 +205,7 @@ for my $i (0 .. $#cases) {
 
     is("$answer->{status} " . ($answer->{json}{code} // ''), $outcome,
         "$name: the answer");
+    cmp_ok(time - $begun, '<', 9, "$name: ... before an attempt's own bound");
     is($pauses ? join ' ', map { $_->{uri} =~ m{/(\w)} } @requests
         : scalar @requests, $pauses ? $asked : 0, "$name: who is asked");
 

@@ -75,7 +75,9 @@ ngx_http_vidgen_attempt_start(ngx_http_vidgen_operation_t *op)
     op->attempt.timer.data = op;
     op->attempt.timer.log = op->task.log;
 
-    ngx_add_timer(&op->attempt.timer, op->lcf->attempt_timeout);
+    ngx_add_timer(&op->attempt.timer,
+                  ngx_max(ngx_http_vidgen_operation_time(op, 0),
+                          ngx_http_vidgen_attempt_least(op)));
 
     op->attempt.begun.handler = ngx_http_vidgen_attempt_begun;
     op->attempt.begun.data = op;

@@ -9,6 +9,13 @@
 
 
 /*
+ * The ms that an attempt gets at least, a tenth of its bound: what is sent
+ * with less would be paid for in vain.
+ */
+#define ngx_http_vidgen_attempt_least(op)  ((op)->lcf->attempt_timeout / 10)
+
+
+/*
  * Sends the request of op->candidate through a subrequest to the vidgen_pass
  * location.  NGX_OK: ngx_http_vidgen_operation_attempted() will be called
  * once, not before this returned; the caller runs the posted requests.

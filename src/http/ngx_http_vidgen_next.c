@@ -2,6 +2,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "base/ngx_vidgen_text.h"
+#include "http/ngx_http_vidgen_attempt.h"
 #include "http/ngx_http_vidgen_closer.h"
 #include "http/ngx_http_vidgen_live.h"
 #include "http/ngx_http_vidgen_next.h"
@@ -184,8 +185,8 @@ ngx_http_vidgen_next_may_ask(ngx_http_vidgen_operation_t *op, ngx_msec_t pause)
         return 0;
     }
 
-    return op->lcf->next_provider_timeout == 0
-           || (ngx_msec_int_t) (op->deadline - ngx_current_msec - pause) > 0;
+    return ngx_http_vidgen_operation_time(op, pause)
+           > ngx_http_vidgen_attempt_least(op);
 }
 
 

@@ -210,6 +210,25 @@ ngx_http_vidgen_operation_start(ngx_http_vidgen_operation_t *op,
 }
 
 
+ngx_msec_t
+ngx_http_vidgen_operation_time(ngx_http_vidgen_operation_t *op,
+    ngx_msec_t pause)
+{
+    ngx_msec_t      bound;
+    ngx_msec_int_t  left;
+
+    bound = op->lcf->attempt_timeout;
+
+    if (op->lcf->next_provider_timeout == 0) {
+        return bound;
+    }
+
+    left = (ngx_msec_int_t) (op->deadline - ngx_current_msec - pause);
+
+    return left > 0 ? ngx_min(bound, (ngx_msec_t) left) : 0;
+}
+
+
 ngx_int_t
 ngx_http_vidgen_operation_lease(ngx_http_vidgen_operation_t *op,
     ngx_str_t *lease)

@@ -68,7 +68,7 @@ struct ngx_http_vidgen_operation_s {
     ngx_http_vidgen_candidate_t     *candidate;   /* of the open attempt */
     ngx_http_vidgen_candidate_t     *next;        /* that begins its attempt */
     ngx_uint_t                       round;       /* from 1 */
-    ngx_msec_t                       deadline;    /* of moving on */
+    ngx_msec_t                       deadline;    /* of the whole */
     ngx_http_vidgen_attempt_t        attempt;
     ngx_vidgen_verdict_t             verdict;
 
@@ -129,6 +129,13 @@ void ngx_http_vidgen_operation_attempt(ngx_http_vidgen_operation_t *op);
 
 /* An attempt has its response; called by attempt.c. */
 void ngx_http_vidgen_operation_attempted(ngx_http_vidgen_operation_t *op);
+
+/*
+ * The ms that are left to an attempt begun after pause: its own bound or, where
+ * that is less, the rest of the whole.
+ */
+ngx_msec_t ngx_http_vidgen_operation_time(ngx_http_vidgen_operation_t *op,
+    ngx_msec_t pause);
 
 /* The lease of an attempt in ms, as a parameter.  NGX_ERROR: no memory. */
 ngx_int_t ngx_http_vidgen_operation_lease(ngx_http_vidgen_operation_t *op,
