@@ -195,6 +195,16 @@ BEGIN
 END $$;
 
 
+-- Whether the credits of a failed job are still to come back.
+
+CREATE OR REPLACE FUNCTION vidgen.refund_is_due(p_job uuid) RETURNS boolean
+LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
+    SELECT EXISTS (SELECT FROM vidgen.ledger l
+                    WHERE l.job_id = p_job AND l.entry = 'refund'
+                      AND l.refund_due)
+$$;
+
+
 -- One refund in a subtransaction of its own.  NULL, or what was raised.
 
 CREATE OR REPLACE FUNCTION vidgen.refund_one(p_user uuid, p_amount integer,

@@ -68,7 +68,7 @@ END $$;
 --
 --   running      its operation is still at work
 --   processing   open, and nobody works on it
---   replay       ended: 200, or 502
+--   replay       ended: 200, 502, or 504 while the credits are not back yet
 
 CREATE OR REPLACE FUNCTION vidgen.answer_of_job(INOUT g vidgen.generation,
     p_job uuid)
@@ -96,6 +96,11 @@ BEGIN
         g.status := j.status;
         g.error := 'the generation failed';
         g.code := 'provider_failed';
+        IF vidgen.refund_is_due(p_job) THEN
+            g.http_status := 504;
+            g.error := NULL;
+            g.code := 'outcome_unknown';
+        END IF;
     ELSE
         g.outcome := CASE WHEN j.leased THEN 'running' ELSE 'processing' END;
         g.status := 'processing';

@@ -307,9 +307,7 @@ BEGIN
                        WHERE a.job_id = j.id ORDER BY a.number DESC LIMIT 1)
                 END,
            coalesce(j.status = 'failed', false)
-           AND NOT EXISTS (SELECT FROM vidgen.ledger l
-                            WHERE l.job_id = c.job AND l.entry = 'refund'
-                              AND l.refund_due),
+           AND NOT vidgen.refund_is_due(c.job),
            n.http_status, v_errors[array_position(v_due, c.job)]
       FROM unnest(p_job) WITH ORDINALITY c (job, ord)
       LEFT JOIN video_jobs j ON j.id = c.job

@@ -71,7 +71,8 @@ END $$;
 
 
 -- The answers to vidgen.submitted(): as stored under the key, else from the job
--- and the attempt as they are.
+-- and the attempt as they are.  504: the job has failed, but its credits are
+-- not back yet.
 
 CREATE OR REPLACE FUNCTION vidgen.answers(p_job uuid[], p_attempt uuid[],
     p_provider_job_id text[])
@@ -91,7 +92,7 @@ BEGIN
            CASE WHEN k.response IS NOT NULL THEN k.http_status
                 ELSE n.http_status END,
            CASE WHEN k.response IS NOT NULL THEN k.response ->> 'provider'
-                WHEN n.http_status <> 502 THEN a.provider END,
+                WHEN n.http_status < 500 THEN a.provider END,
            CASE WHEN k.response IS NOT NULL THEN k.response ->> 'status'
                 WHEN n.http_status = 200 THEN j.status::text
                 WHEN n.http_status = 202 THEN 'processing' END,
@@ -101,7 +102,8 @@ BEGIN
            CASE WHEN k.response IS NOT NULL THEN k.response ->> 'error'
                 WHEN n.http_status = 502 THEN 'the generation failed' END,
            CASE WHEN k.response IS NOT NULL THEN k.response ->> 'code'
-                WHEN n.http_status = 502 THEN 'provider_failed' END,
+                WHEN n.http_status = 502 THEN 'provider_failed'
+                WHEN n.http_status = 504 THEN 'outcome_unknown' END,
            k.response IS NOT NULL
       FROM unnest(p_job, p_attempt, p_provider_job_id)
            WITH ORDINALITY c (job, attempt, provider_job_id, ord)
@@ -112,7 +114,9 @@ BEGIN
               FROM idempotency_log l WHERE l.job_id = j.id LIMIT 1) k ON true
      CROSS JOIN LATERAL
            (SELECT CASE WHEN j.id IS NULL THEN NULL
-                        WHEN j.status = 'failed' THEN 502
+                        WHEN j.status = 'failed'
+                        THEN CASE WHEN vidgen.refund_is_due(j.id) THEN 504
+                                  ELSE 502 END
                         WHEN j.status = 'completed' OR a.state = 'accepted'
                         THEN 200
                         ELSE 202 END AS http_status) n
@@ -146,10 +150,10 @@ END $$;
 -- outcome:
 --   recorded      http_status 200 with job_id, provider, estimated_time and the
 --                 job's status; 502 with error and code where the job failed
---                 (what was parked said so, or it had failed before); 202 with
---                 status processing where this attempt has ended without a
---                 result and another one is open.  200 and 502 are stored
---                 under the key.
+--                 (what was parked said so, or it had failed before), 504 with
+--                 code where its refund is still due; 202 with status
+--                 processing where this attempt has ended without a result and
+--                 another one is open.  200 is stored under the key.
 --   duplicate_id  another attempt has that id at this provider: an answer that
 --                 cannot be true.  The attempt is unknown (reason
 --                 invalid_answer), as one without an id would be: 202
@@ -204,11 +208,10 @@ BEGIN
            SET http_status = n.http_status,
                response = jsonb_strip_nulls(jsonb_build_object(
                    'job_id', n.job_id, 'provider', n.provider,
-                   'status', n.status, 'estimated_time', n.estimated_time,
-                   'error', n.error, 'code', n.code))
+                   'status', n.status, 'estimated_time', n.estimated_time))
           FROM vidgen.answers(p_job, p_attempt, p_provider_job_id) n
          WHERE k.job_id = n.job_id AND k.response IS NULL AND NOT n.stored
-           AND n.http_status IN (200, 502);
+           AND n.http_status = 200;
     END IF;
 
     IF v_failed <> '{}' THEN

@@ -5,7 +5,7 @@
 use strict;
 use warnings;
 
-use Test::More tests => 59;
+use Test::More tests => 67;
 
 use VidgenTest::Postgres;
 use VidgenTest::Sql qw(id);
@@ -230,11 +230,26 @@ $sql->query(q{
     CREATE OR REPLACE FUNCTION vidgen.refund_credits(p_user uuid,
         p_amount integer, p_job uuid) RETURNS void LANGUAGE plpgsql AS $$
     BEGIN RAISE EXCEPTION 'no'; END $$});
-$sql->call(begin => { job => 'z1', attempt => 'za1' });
+$sql->call(begin => map { { job => "z$_", attempt => "za$_", key => "z$_" } }
+    1, 2);
 ($r) = $sql->call(abandon => { job => 'z1', attempt => 'za1',
     state => 'unsent' });
 is("$r->{outcome} $r->{refunded}", 'closed 0', 'a refund that is due');
 like($r->{refund_error}, qr/^\w{5}: /, '... and why');
+$sql->call(apply => { attempt => 'za2', status => 'failed' });
+for my $code ('504 outcome_unknown', '502 provider_failed') {
+    ($r) = $sql->call(submitted => { job => 'z2', attempt => 'za2',
+        provider_job_id => 'pz2' });
+    is("$r->{http_status} $r->{code}", $code, "submitted: $code");
+    is($r->{refund_error}, undef, '... it was not this call that raised');
+    is($key_of->('z2')->{response}, undef, '... which is not kept');
+    ($r) = $sql->call(begin => { job => 'z3', attempt => 'za3',
+        key => 'z2' });
+    is("$r->{outcome} $r->{http_status} $r->{code} $r->{job_id}",
+        "replay $code " . id('z2'), "the key: $code");
+    $sql->query("UPDATE vidgen.ledger SET refund_due = NOT refund_due
+        WHERE entry = 'refund' AND job_id = '" . id('z2') . "'");
+}
 
 $sql->check('in the end');
 is($pg->deadlocks, 0, 'no deadlock');

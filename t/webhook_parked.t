@@ -10,7 +10,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use JSON::PP;
-use Test::More tests => 67;
+use Test::More tests => 75;
 
 use VidgenTest::Books qw(balance customer everything ledger wrong_books);
 use VidgenTest::Edge;
@@ -79,6 +79,15 @@ sub answer {
     $provider->release == 1 or die 'nobody waits';
     my $got = wait_answer($call);
     return "$got->{status} $got->{body}";
+}
+
+# The client comes again with its key.
+sub again {
+    my ($job, $key) = @_;
+    my $got = post($nginx->url('/generate-video'), { user_id => $user,
+        model_id => 'vision-1', prompt => 'p' }, { 'Idempotency-Key' => $key });
+    return failure($job, "$got->{status} $got->{body}")
+        . ($got->{headers}{'x-idempotent-replay'} ? ' replay' : '');
 }
 
 sub accepted {
@@ -184,17 +193,27 @@ CREATE OR REPLACE FUNCTION vidgen.refund_credits(p_user uuid,
 RETURNS void LANGUAGE plpgsql AS
     $$ BEGIN RAISE EXCEPTION 'closed for the day'; END $$
 SQL
-($call, $job, $name, $url) = begin();
-is(webhook($plain, id => $name, status => 'failed'), $parked,
-    'failed, and no refund');
-is(failure($job, answer($call)), '504 outcome_unknown why job',
-    "the client's answer");
-is(job($job), "failed $name - out of memory failed", 'the job is failed');
-like($nginx->error_log,
-    qr/\[crit\].*"$job" failed and its refund is due: .*closed/,
-    'it is logged');
+my @due;
+for my $by_url (0, 1) {
+    my $how = $by_url ? 'by URL' : 'by its id';
+    my $key = "due $by_url";
+    ($call, $job, $name, $url) = begin('Idempotency-Key' => $key);
+    is(webhook($by_url ? $url : $plain, id => $name, status => 'failed'),
+        $by_url ? success($job) : $parked, "failed $how, and no refund");
+    is(failure($job, answer($call)), '504 outcome_unknown why job',
+        "the client's answer");
+    is(job($job), "failed $name - out of memory failed", 'the job is failed');
+    is(() = $nginx->error_log =~
+        /\[crit\].*"$job" failed and its refund is due: .*closed/g, 1,
+        'it is logged once');
+    is(again($job, $key), '504 outcome_unknown why job',
+        'its key says no more, and it is no replay');
+    push @due, [$job, $key];
+}
 $pg->query($refund);
 $pg->query("SELECT * FROM vidgen.sweep('1 hour', '1 day', 100)");
+is(again(@$_), '502 provider_failed why job replay',
+    'the credits are back, and that is said') for @due;
 
 # progress, and then the end, both before the answer
 

@@ -14,6 +14,7 @@ typedef struct {
 
 static void ngx_http_vidgen_answer_outcome(ngx_http_vidgen_operation_t *op,
     char *outcome);
+static void ngx_http_vidgen_answer_replay(ngx_http_vidgen_operation_t *op);
 static ngx_uint_t ngx_http_vidgen_answer_is_success(
     ngx_vidgen_store_submitted_row_t *row);
 static void ngx_http_vidgen_answer_recorded(ngx_http_vidgen_operation_t *op,
@@ -162,11 +163,6 @@ ngx_http_vidgen_answer_begin(ngx_http_vidgen_operation_t *op,
 
     if (ngx_vidgen_store_is(&row->outcome, "replay")) {
 
-        if (op->task.request) {
-            op->task.ctx->replay = 1;
-            (void) ngx_http_vidgen_add_replay(op->task.request);
-        }
-
         stored.outcome = row->outcome;
         stored.job = row->job;
         stored.http_status = row->http_status;
@@ -176,8 +172,12 @@ ngx_http_vidgen_answer_begin(ngx_http_vidgen_operation_t *op,
         stored.error = row->error;
         stored.code = row->code;
 
-        ngx_vidgen_metric_add(op->mcf->zone, NGX_VIDGEN_GENERATE_REPLAY, 1);
-        ngx_http_vidgen_answer_outcome(op, "replay");
+        /* not final while a refund is due */
+
+        if (!ngx_vidgen_store_is(&row->http_status, "504")) {
+            ngx_http_vidgen_answer_replay(op);
+        }
+
         ngx_http_vidgen_answer_recorded(op, &stored);
         return;
     }
@@ -211,6 +211,19 @@ ngx_http_vidgen_answer_begin(ngx_http_vidgen_operation_t *op,
 
     ngx_http_vidgen_answer_error(op, refusal->error,
                                  row->error.len ? &row->error : NULL, 0);
+}
+
+
+static void
+ngx_http_vidgen_answer_replay(ngx_http_vidgen_operation_t *op)
+{
+    if (op->task.request) {
+        op->task.ctx->replay = 1;
+        (void) ngx_http_vidgen_add_replay(op->task.request);
+    }
+
+    ngx_vidgen_metric_add(op->mcf->zone, NGX_VIDGEN_GENERATE_REPLAY, 1);
+    ngx_http_vidgen_answer_outcome(op, "replay");
 }
 
 

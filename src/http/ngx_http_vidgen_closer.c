@@ -27,8 +27,6 @@ static void ngx_http_vidgen_closer_abandoned(ngx_http_vidgen_operation_t *op,
     ngx_vidgen_pg_result_t *result);
 static ngx_int_t ngx_http_vidgen_closer_kept(ngx_http_vidgen_operation_t *op,
     ngx_str_t *kept);
-static void ngx_http_vidgen_closer_refund_due(ngx_http_vidgen_operation_t *op,
-    ngx_str_t *error);
 static ngx_int_t ngx_http_vidgen_closer_number(ngx_pool_t *pool,
     ngx_str_t *text, ngx_uint_t n);
 
@@ -323,10 +321,9 @@ ngx_http_vidgen_closer_recorded(ngx_http_vidgen_operation_t *op,
                       &op->verdict.result.job_id);
         ngx_http_vidgen_answer_processing(op, &op->candidate->provider->name);
 
-    } else if (row.refund_error.len) {
-        ngx_http_vidgen_closer_refund_due(op, &row.refund_error);
-
     } else {
+        ngx_vidgen_store_refund_error(op->mcf->zone, op->task.log, &op->job,
+                                      &row.refund_error);
         ngx_http_vidgen_replay_remember(op, &row);
         ngx_http_vidgen_answer_submitted(op, &row);
     }
@@ -394,7 +391,12 @@ ngx_http_vidgen_closer_abandoned(ngx_http_vidgen_operation_t *op,
     } else if (ngx_vidgen_store_is(&row.status, "failed")
                && !ngx_vidgen_store_true(&row.refunded))
     {
-        ngx_http_vidgen_closer_refund_due(op, &row.refund_error);
+        /* that the credits are back is only said when it is known */
+
+        ngx_vidgen_store_refund_error(op->mcf->zone, op->task.log, &op->job,
+                                      &row.refund_error);
+        ngx_http_vidgen_answer_error(op, NGX_HTTP_VIDGEN_OUTCOME_UNKNOWN, NULL,
+                                     1);
 
     } else {
         detail = op->failure == NGX_HTTP_VIDGEN_PROVIDER_REFUSED
@@ -404,17 +406,6 @@ ngx_http_vidgen_closer_abandoned(ngx_http_vidgen_operation_t *op,
     }
 
     ngx_http_vidgen_operation_destroy(op);
-}
-
-
-/* that the credits are back is only said when it is known */
-static void
-ngx_http_vidgen_closer_refund_due(ngx_http_vidgen_operation_t *op,
-    ngx_str_t *error)
-{
-    ngx_vidgen_store_refund_error(op->mcf->zone, op->task.log, &op->job,
-                                  error);
-    ngx_http_vidgen_answer_error(op, NGX_HTTP_VIDGEN_OUTCOME_UNKNOWN, NULL, 1);
 }
 
 
