@@ -3,7 +3,7 @@
 # Not under valgrind: it measures time
 #
 # What is no verdict on a job, though it looks like one: statuses that are
-# about us or the moment, and how long a Retry-After is followed.
+# about us, the moment or a gateway, and how long a Retry-After is followed.
 
 use strict;
 use warnings;
@@ -11,7 +11,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Test::More tests => 21;
+use Test::More tests => 28;
 
 use VidgenTest::Books qw(customer wrong_books);
 use VidgenTest::Http qw(post);
@@ -40,7 +40,7 @@ http {
         poll    { url $vidgen_base/status/$vidgen_provider_job_id;
                   status /status; video_url /url; error /detail;
                   then $vidgen_base/result/$vidgen_provider_job_id
-                       failed=4xx; }
+                       failed=4xx failed=5xx; }
     }
     vidgen_provider exact {
         base    %%BASE%%;
@@ -48,7 +48,7 @@ http {
         poll    { url $vidgen_base/status/$vidgen_provider_job_id;
                   status /status; video_url /url; error /detail;
                   then $vidgen_base/result/$vidgen_provider_job_id
-                       failed=403 failed=429; }
+                       failed=403 failed=429 failed=502; }
     }
     vidgen_provider wild {
         base    %%BASE%%;
@@ -102,10 +102,10 @@ $provider->on(qr{GET /status/}, body => { status => 'completed' });
 # a class
 
 is(ended('class', { status => $_, headers => { 'Retry-After' => 1 } }),
-    'completed https://cdn.test/v', "failed=4xx does not mean $_")
-    for 401, 402, 403, 407, 408, 425, 429;
+    'completed https://cdn.test/v', "a class does not mean $_")
+    for 401, 402, 403, 407, 408, 425, 429, 502, 503, 504, 524;
 is(ended('class', { status => $_, body => { detail => 'nsfw' } }),
-    'failed nsfw', "it means $_") for 400, 404, 422;
+    'failed nsfw', "it means $_") for 400, 404, 422, 500, 501;
 like($nginx->error_log, qr/"class" wants no polls for 1 seconds/,
     'a 429 of the result pauses as well');
 
@@ -114,6 +114,8 @@ like($nginx->error_log, qr/"class" wants no polls for 1 seconds/,
 
 is(ended('exact', { status => 403, body => { detail => 'banned' } }),
     'failed banned', 'a status that is listed itself means a failure');
+is(ended('exact', { status => 502, body => { detail => 'crash' } }),
+    'failed crash', 'a gateway\'s as well');
 is(ended('exact', { status => 400 }), 'completed https://cdn.test/v',
     'one that is not does not');
 like(ended('exact', { status => 429, headers => { 'Retry-After' => 1 } }),

@@ -302,7 +302,7 @@ is($wire->job_in($order, 'completed'), 'completed t/3 https://c.test/3 -',
 # a webhook whose word only "*" knows is confirmed by a poll
 
 $order = $wire->order(\%input, body => accepted('t/5', 'WAIT'));
-$provider->on('^GET /api/f/t/5/x$', status => 503,
+$provider->on('^GET /api/f/t/5/x$', status => 500,
     body => '{"problem":{"text":"lost"}}');
 $provider->on('^POST /api/jobs\?of=t%2F5&', body =>
     '{"ok":true,"data":{"state":"READY","file":"x"}}');

@@ -289,7 +289,10 @@ ngx_vidgen_poll_job_status(ngx_vidgen_poll_job_t *job,
 }
 
 
-/* 1: a status that is about the one who asks, or the moment, not the job */
+/*
+ * 1: a status that is about the one who asks, the moment, or a gateway before
+ * the provider, not the job
+ */
 static ngx_uint_t
 ngx_vidgen_poll_job_passing(ngx_uint_t status)
 {
@@ -302,10 +305,13 @@ ngx_vidgen_poll_job_passing(ngx_uint_t status)
     case 408:
     case 425:
     case 429:
+    case 502:
+    case 503:
+    case 504:
         return 1;
 
     default:
-        return 0;
+        return status / 10 == 52;
     }
 }
 

@@ -120,13 +120,7 @@ ngx_vidgen_poll_report(ngx_vidgen_poll_job_t *job,
                       &job->job);
     }
 
-    if (row->refund_error.len) {
-        ngx_vidgen_metric_add(zone, NGX_VIDGEN_CREDIT_FUNCTION_ERRORS, 1);
-        ngx_log_error(NGX_LOG_CRIT, log, 0,
-                      "vidgen: job \"%V\" failed and its refund is due:"
-                      " vidgen.refund_credits raised: %V",
-                      &job->job, &row->refund_error);
-    }
+    ngx_vidgen_store_refund_error(zone, log, &job->job, &row->refund_error);
 }
 
 
