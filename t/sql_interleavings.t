@@ -5,7 +5,7 @@
 use strict;
 use warnings;
 
-use Test::More tests => 88;
+use Test::More tests => 90;
 
 use VidgenTest::Postgres;
 use VidgenTest::Sql qw(id);
@@ -64,6 +64,10 @@ for my $p (qw(A B)) {
 my @cases = (
     [['begin', 'A accepts', 'A processing', 'A completed'],
         'completed', 'A=completed'],
+    [['given up, A unsent: absent', 'begin', 'again: running', 'the sweep',
+        'again: running', 'an hour', 'again: processing', 'the sweep',
+        'again: processing', 'an hour', 'the sweep', 'again: replay'],
+        'failed', 'A=lost'],
     [['begin', 'A accepts', 'A failed'], 'failed', 'A=failed'],
     [['begin', 'A accepts', 'A completed', 'A failed: ignored'],
         'completed', 'A=completed'],
