@@ -3,7 +3,8 @@
 # Not under valgrind: it measures time
 #
 # What is no verdict on a job, though it looks like one: statuses that are
-# about us, the moment or a gateway, and how long a Retry-After is followed.
+# about us, the moment or a gateway, words that nobody has confirmed, and how
+# long a Retry-After is followed.
 
 use strict;
 use warnings;
@@ -11,7 +12,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Test::More tests => 28;
+use Test::More tests => 31;
 
 use VidgenTest::Books qw(customer wrong_books);
 use VidgenTest::Http qw(post);
@@ -23,9 +24,11 @@ use VidgenTest::Util qw(wait_for);
 my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $provider = VidgenTest::Provider->new;
 my $user = customer($pg, 1000);
+my $told = 0;
 
 my $nginx = VidgenTest::Nginx->new(
     vars => { DB => $pg->edge_conninfo, BASE => $provider->url },
+    env  => { TEST_SECRET => 'webhook-secret' },
     config => <<'EOT')->start;
 %%GLOBALS%%
 events { }
@@ -63,6 +66,16 @@ http {
         submit  { url $vidgen_base/one; job_id /request_id; }
         poll    { url $vidgen_base/one/$vidgen_provider_job_id;
                   status /status; video_url /url; error /detail; }
+    }
+
+    vidgen_provider told {
+        base    %%BASE%%;
+        submit  { url $vidgen_base/told; job_id /request_id;
+                  status /state DONE=completed BAD=failed; }
+        poll    { url $vidgen_base/told/$vidgen_provider_job_id;
+                  status /status; video_url /url; error /detail; }
+        webhook { signature hmac-sha256 header=X-Signature;
+                  secret env:TEST_SECRET; job_id /id; status /status; }
     }
 
     server {
@@ -139,6 +152,24 @@ for (['PAUSED', 'DONE', 'completed https://cdn.test/v'],
 }
 like($nginx->error_log, qr/"wild": "PAUSED" is no word of its definition/,
     'it is logged');
+
+
+# a provider that says at once that it has ended, which a poll has to confirm
+
+for (['DONE', { status => 'completed', url => 'https://cdn.test/v' },
+    'completed https://cdn.test/v'],
+    ['BAD', { status => 'failed', detail => 'nsfw' }, 'failed nsfw'],
+    ['BAD', { status => 'completed', url => 'https://cdn.test/v' },
+    'completed https://cdn.test/v'])
+{
+    my ($state, $body, $end) = @$_;
+    $provider->next(body => { request_id => 'told-' . ++$told,
+        state => $state });
+    $provider->on(qr{GET /told/}, body => $body);
+    my $job = generate('told');
+    wait_for { job($job) =~ /^(?:completed|failed)/ };
+    is(job($job), $end, "$state: the poll says $end");
+}
 
 
 # a Retry-After of an hour, or of for ever

@@ -204,12 +204,14 @@ void
 ngx_http_vidgen_closer_submitted(ngx_http_vidgen_operation_t *op)
 {
     ngx_int_t                      rc;
+    ngx_uint_t                     ended;
     ngx_pool_t                    *pool;
     ngx_vidgen_submit_t           *submit;
     ngx_vidgen_provider_t         *provider;
     ngx_vidgen_store_submitted_t  *params;
 
     pool = op->task.pool;
+    ended = op->verdict.result.status > NGX_VIDGEN_STATUS_PROCESSING;
     provider = op->candidate->provider;
     submit = provider->submit;
     params = &op->params.submitted;
@@ -231,9 +233,12 @@ ngx_http_vidgen_closer_submitted(ngx_http_vidgen_operation_t *op)
                                            submit->estimated_time);
     }
 
-    if (rc == NGX_OK && provider->webhook == NULL && provider->poll) {
+    /* one that says at once that it has ended is asked at once */
+
+    if (rc == NGX_OK && provider->poll && (provider->webhook == NULL || ended))
+    {
         rc = ngx_http_vidgen_closer_number(pool, &params->due,
-                                           op->mcf->monitor.poll);
+                                           ended ? 1 : op->mcf->monitor.poll);
     }
 
     if (rc == NGX_OK) {
