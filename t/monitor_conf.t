@@ -20,6 +20,10 @@ my @refused = (
     ['vidgen_monitor fails=-1;', 'invalid parameter "fails=-1"'],
     ['vidgen_monitor passes=x;', 'invalid parameter "passes=x"'],
     ['vidgen_monitor poll=;', 'invalid parameter "poll="'],
+    ['vidgen_monitor poll=21d;', 'invalid parameter "poll=21d"'],
+    ['vidgen_monitor expire=40000d;', 'invalid parameter "expire=40000d"'],
+    ['vidgen_monitor interval=off;', 'invalid parameter "interval=off"'],
+    ['vidgen_monitor slow=offf;', 'invalid parameter "slow=offf"'],
     ['vidgen_monitor often;', 'invalid parameter "often"'],
     ['vidgen_monitor off slow=1s;', 'invalid parameter "off"'],
     ['vidgen_monitor;', 'invalid number of arguments'],
@@ -39,6 +43,7 @@ my @refused = (
         'invalid parameter "tokn"'],
     ['vidgen_alert telegram "token=a b" chat=1;', 'characters'],
     ['vidgen_state_path a b;', 'invalid number of arguments'],
+    ['vidgen_state_path "";', 'needs a path'],
     ["vidgen_state_path a;\nvidgen_state_path b;", 'is duplicate'],
     ['server { vidgen_monitor off; }', 'is not allowed here'],
     ['server { location / { vidgen_health; vidgen_health; } }',
@@ -57,6 +62,8 @@ my @accepted = (
         overdue=10m unknown=30m expire=24h;',
     'vidgen_alert telegram token=a chat=@channel every=0 repeat=1h
         url=https://api.example.com/;',
+    'vidgen_monitor slow=off poll=20d interval=36500d expire=36500d;',
+    'vidgen_alert telegram token=a chat=1 every=off repeat=off;',
     'vidgen_state_path state;',
 );
 

@@ -5,6 +5,10 @@
 #include "http/ngx_http_vidgen_conf_knob.h"
 
 
+#define NGX_HTTP_VIDGEN_KNOB_TIME  3153600000000    /* ms: PostgreSQL can tell
+                                                       dates that far away */
+
+
 static char *ngx_http_vidgen_knob_number(ngx_conf_t *cf, ngx_str_t *text,
     ngx_http_vidgen_knob_t *knob, ngx_str_t *value, void *field);
 static char *ngx_http_vidgen_knob_secret(ngx_conf_t *cf, ngx_str_t *value,
@@ -72,14 +76,25 @@ static char *
 ngx_http_vidgen_knob_number(ngx_conf_t *cf, ngx_str_t *text,
     ngx_http_vidgen_knob_t *knob, ngx_str_t *value, void *field)
 {
-    ngx_int_t  n;
+    ngx_int_t   n, max;
+    ngx_uint_t  off;
 
-    n = knob->kind == NGX_HTTP_VIDGEN_NUMBER
-        ? ngx_atoi(value->data, value->len) : ngx_parse_time(value, 0);
+    max = knob->max;
 
-    if ((n < knob->min && !(knob->kind == NGX_HTTP_VIDGEN_TIME_OFF && n == 0))
-        || (knob->max && n > knob->max))
-    {
+    if (knob->kind == NGX_HTTP_VIDGEN_NUMBER) {
+        off = 0;
+        n = ngx_atoi(value->data, value->len);
+
+    } else {
+        off = knob->kind == NGX_HTTP_VIDGEN_TIME_OFF
+              && value->len == 3 && ngx_strncmp(value->data, "off", 3) == 0;
+        n = off ? 0 : ngx_parse_time(value, 0);
+        off |= knob->kind == NGX_HTTP_VIDGEN_TIME_OFF && n == 0;
+
+        max = max ? max : NGX_HTTP_VIDGEN_KNOB_TIME;
+    }
+
+    if ((n < knob->min && !off) || (max && n > max)) {
         return ngx_http_vidgen_conf_invalid(cf, text);
     }
 

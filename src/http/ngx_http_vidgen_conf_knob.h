@@ -11,7 +11,7 @@
 typedef enum {
     NGX_HTTP_VIDGEN_NUMBER = 0,              /* ngx_uint_t */
     NGX_HTTP_VIDGEN_TIME,                    /* ngx_msec_t */
-    NGX_HTTP_VIDGEN_TIME_OFF,                /* the same, or 0 */
+    NGX_HTTP_VIDGEN_TIME_OFF,                /* the same, or 0, or "off" */
     NGX_HTTP_VIDGEN_SECRET,                  /* ngx_str_t */
     NGX_HTTP_VIDGEN_URL                      /* ngx_str_t */
 } ngx_http_vidgen_knob_kind_e;
@@ -21,7 +21,7 @@ typedef struct {
     ngx_http_vidgen_knob_kind_e   kind;
     size_t                        offset;    /* in the configuration */
     ngx_int_t                     min;       /* of a number, or of ms */
-    ngx_int_t                     max;       /* 0: none */
+    ngx_int_t                     max;       /* 0: none, of ms 100 years */
 } ngx_http_vidgen_knob_t;
 
 

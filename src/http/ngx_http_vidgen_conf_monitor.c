@@ -7,6 +7,8 @@
 
 
 #define NGX_HTTP_VIDGEN_TELEGRAM  "https://api.telegram.org"
+#define NGX_HTTP_VIDGEN_POLL_MAX  1728000000    /* 20 days: in ms it is an
+                                                   integer of SQL */
 
 
 static char *ngx_http_vidgen_monitor_set(ngx_conf_t *cf, ngx_str_t *text,
@@ -29,7 +31,8 @@ static ngx_http_vidgen_knob_t  ngx_http_vidgen_monitor_knobs[] = {
     ngx_http_vidgen_monitor_knob("fails", NUMBER, rule.fails, 1, 1000),
     ngx_http_vidgen_monitor_knob("passes", NUMBER, rule.passes, 1, 1000),
     ngx_http_vidgen_monitor_knob("slow", TIME_OFF, rule.slow, 100, 0),
-    ngx_http_vidgen_monitor_knob("poll", TIME, poll, 100, 0),
+    ngx_http_vidgen_monitor_knob("poll", TIME, poll, 100,
+                                 NGX_HTTP_VIDGEN_POLL_MAX),
     ngx_http_vidgen_monitor_knob("overdue", TIME, overdue, 100, 0),
     ngx_http_vidgen_monitor_knob("unknown", TIME, unknown, 100, 0),
     ngx_http_vidgen_monitor_knob("expire", TIME, expire, 100, 0),
@@ -224,9 +227,11 @@ ngx_http_vidgen_conf_state_path(ngx_conf_t *cf, ngx_command_t *cmd,
         path->name.len--;
     }
 
-    if (path->name.len == 0
-        || ngx_conf_full_name(cf->cycle, &path->name, 0) != NGX_OK)
-    {
+    if (path->name.len == 0) {
+        return "needs a path";
+    }
+
+    if (ngx_conf_full_name(cf->cycle, &path->name, 0) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 

@@ -6,10 +6,11 @@
 #include "shm/ngx_vidgen_relay.h"
 
 
-#define NGX_VIDGEN_KEYSET_REFRESH  3600      /* seconds, where the answer says
+#define NGX_VIDGEN_KEYSET_REFRESH  3600000   /* ms, where the answer says
                                                 nothing */
-#define NGX_VIDGEN_KEYSET_LEAST    60        /* seconds */
-#define NGX_VIDGEN_KEYSET_MOST     43200     /* seconds */
+#define NGX_VIDGEN_KEYSET_STALE    60000     /* ms, where it may not be kept */
+#define NGX_VIDGEN_KEYSET_LEAST    1000      /* ms */
+#define NGX_VIDGEN_KEYSET_MOST     43200000  /* ms */
 #define NGX_VIDGEN_KEYSET_RETRY    5000      /* ms, doubled each time */
 #define NGX_VIDGEN_KEYSET_PATIENCE 300000    /* ms, between retries at most */
 #define NGX_VIDGEN_KEYSET_HURRY    20000     /* ms, the same without any set */
@@ -36,6 +37,7 @@ static void ngx_vidgen_keyset_schedule(ngx_vidgen_keyset_t *keyset);
 static ngx_uint_t ngx_vidgen_keyset_wish(ngx_vidgen_keyset_t *keyset);
 static void ngx_vidgen_keyset_start(ngx_vidgen_keyset_t *keyset);
 static void ngx_vidgen_keyset_done(ngx_vidgen_fetch_request_t *request);
+static ngx_msec_t ngx_vidgen_keyset_lasts(time_t max_age);
 static const char *ngx_vidgen_keyset_take(ngx_vidgen_keyset_t *keyset,
     ngx_vidgen_fetch_answer_t *answer);
 static ngx_int_t ngx_vidgen_keyset_write(ngx_vidgen_keyset_t *keyset,
@@ -110,7 +112,7 @@ ngx_vidgen_keyset_schedule(ngx_vidgen_keyset_t *keyset)
 
     now = ngx_time();
     mtime = ngx_file_mtime(&fi);
-    left = mtime + NGX_VIDGEN_KEYSET_LEAST - now;
+    left = mtime + NGX_VIDGEN_KEYSET_STALE / 1000 - now;
 
     if (left > 0 && mtime <= now) {
         keyset->next += (ngx_msec_t) left * 1000;
@@ -203,7 +205,6 @@ ngx_vidgen_keyset_done(ngx_vidgen_fetch_request_t *request)
 {
     ngx_vidgen_keyset_t *keyset = request->data;
 
-    time_t                      seconds;
     const char                 *why;
     ngx_vidgen_zone_t          *zone;
     ngx_vidgen_fetch_answer_t  *answer;
@@ -224,19 +225,35 @@ ngx_vidgen_keyset_done(ngx_vidgen_fetch_request_t *request)
         keyset->failures = 0;
         keyset->there = 1;
 
-        /* well before they expire */
-
-        seconds = answer->max_age >= 0 ? answer->max_age * 4 / 5
-                                       : NGX_VIDGEN_KEYSET_REFRESH;
-        seconds = ngx_max(seconds, NGX_VIDGEN_KEYSET_LEAST);
-        seconds = ngx_min(seconds, NGX_VIDGEN_KEYSET_MOST);
-
         keyset->next = ngx_current_msec
-               + ngx_vidgen_monitor_jitter((ngx_msec_t) seconds * 1000);
+                       + ngx_vidgen_keyset_lasts(answer->max_age);
     }
 
     ngx_destroy_pool(keyset->pool);
     keyset->pool = NULL;
+}
+
+
+/* ms until it is fetched again, well before it expires; max_age: seconds */
+static ngx_msec_t
+ngx_vidgen_keyset_lasts(time_t max_age)
+{
+    ngx_msec_t  ms;
+
+    if (max_age < 0) {
+        ms = NGX_VIDGEN_KEYSET_REFRESH;
+
+    } else if (max_age == 0) {
+        ms = NGX_VIDGEN_KEYSET_STALE;
+
+    } else {
+        max_age = ngx_min(max_age, NGX_VIDGEN_KEYSET_MOST / 1000 * 2);
+        ms = (ngx_msec_t) max_age * 800;
+        ms = ngx_max(ms, NGX_VIDGEN_KEYSET_LEAST);
+        ms = ngx_min(ms, NGX_VIDGEN_KEYSET_MOST);
+    }
+
+    return ngx_vidgen_monitor_jitter(ms);
 }
 
 
