@@ -10,7 +10,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use JSON::PP;
-use Test::More tests => 10;
+use Test::More tests => 14;
 
 use VidgenTest::Nginx;
 use VidgenTest::Postgres;
@@ -92,6 +92,28 @@ clock(0);
 like(message(6), qr{^<b>Clocks Together Again</b>}, 'put right');
 settled();
 is(messages(), 6, 'no more than that');
+
+
+# what ends while nginx is away
+
+clock(90);
+like(message(7), qr/^<b>Clocks Apart<\/b>/, 'once more');
+$pg->query("INSERT INTO vidgen.parked (provider, provider_job_id, status,
+        verdict, received)
+    VALUES ('one', 'd', 'completed', true, now() - interval '31 min')");
+like(message(8), qr/^<b>Results Without A Job<\/b>/, 'both are told');
+wait_for { $pg->value('SELECT count(*) FROM vidgen.alerts
+    WHERE status = \'down\' AND announced IS NOT NULL') == 2 };
+$nginx->stop;
+clock(0);
+$pg->query('DELETE FROM vidgen.parked');
+$nginx->start;
+message(10);
+is_deeply([sort map { message($_) =~ /^<b>(.*)<\/b>\nafter \d+ s, / } 9, 10],
+    ['Clocks Together Again', 'No More Results Without A Job'],
+    'their ends are told when it is back');
+settled();
+is(messages(), 10, 'and nothing else');
 
 
 sub clock {

@@ -13,6 +13,7 @@
                                                 there and does not answer */
 
 
+static void ngx_vidgen_alert_recall(ngx_vidgen_alert_t *alert);
 static void ngx_vidgen_alert_look(ngx_vidgen_alert_t *alert);
 static ngx_str_t *ngx_vidgen_alert_word(ngx_vidgen_alert_t *alert);
 static ngx_uint_t ngx_vidgen_alert_is_down(ngx_vidgen_alert_t *alert);
@@ -78,12 +79,32 @@ ngx_vidgen_alert_create(ngx_vidgen_monitor_t *monitor)
         } else {
             alert[i].matter = i - n;
             alert[i].name = ngx_vidgen_alert_matters[i - n];
+            ngx_vidgen_alert_recall(&alert[i]);
         }
     }
 
     monitor->alerter = alerter;
 
     return NGX_OK;
+}
+
+
+/*
+ * Whether it was told of before nginx was started, the zone does not know, but
+ * the database does: it is asked as soon as all is well, as for a provider
+ * whose health was read from the log.
+ */
+
+static void
+ngx_vidgen_alert_recall(ngx_vidgen_alert_t *alert)
+{
+    ngx_vidgen_relay_alert_get(alert->monitor->conf->zone, &alert->name,
+                               &alert->memo);
+
+    if (!alert->memo.told && alert->memo.owed == 0) {
+        alert->memo.owed = 1;
+        ngx_vidgen_alert_keep(alert);
+    }
 }
 
 
