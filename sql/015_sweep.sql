@@ -14,7 +14,9 @@ DROP FUNCTION IF EXISTS vidgen.end_attempts(interval, interval, integer);
 
 -- Whether an accepted attempt that has expired may go a step further: it has
 -- no deadline yet, or that has passed and its last poll was answered.  Where
--- nobody can ask, the deadline alone decides, and nobody waits for ever.
+-- nobody can ask, the deadline alone decides; another nginx can whose
+-- configuration has a poll for it, if ever it was polled.  Nobody waits for
+-- ever.
 
 CREATE OR REPLACE FUNCTION vidgen.may_end(a vidgen.attempts,
     p_expire interval, p_polled text[])
@@ -23,9 +25,12 @@ RETURNS boolean LANGUAGE sql STABLE AS $$
            OR a.deadline <= now()
               AND (a.last_poll IS NULL
                    OR a.provider_job_id IS NULL
-                   OR coalesce(a.provider <> ALL (p_polled), true)
-                   OR a.deadline <= now() - greatest(p_expire,
-                                                     interval '1 hour'))
+                   OR p_polled IS NULL
+                   OR a.polls = 0 AND a.provider <> ALL (p_polled)
+                   OR a.deadline <= now()
+                                    - greatest(p_expire,
+                                               least(4 * p_expire,
+                                                     interval '1 hour')))
 $$;
 
 

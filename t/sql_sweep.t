@@ -6,7 +6,7 @@
 use strict;
 use warnings;
 
-use Test::More tests => 83;
+use Test::More tests => 87;
 
 use VidgenTest::Postgres;
 use VidgenTest::Sql qw(id);
@@ -125,6 +125,8 @@ is(join(',', map { $sweep->()->{$_} } qw(last_polls lost)), '0,0',
     '... and has time for it');
 $age->('a5', '11 min');
 is($sweep->()->{lost}, 0, '... and is not lost without an answer');
+is($sweep->(undef, undef, undef, "'{b}'")->{lost}, 0,
+    '... nor by an nginx that cannot ask, since another one can');
 $sql->query("SELECT vidgen.polled(ARRAY['" . id('a5') . "']::uuid[],"
     . ' ARRAY[60000], ARRAY[1], ARRAY[true])');
 $r = $sweep->();
@@ -139,6 +141,22 @@ $age->('npa', '25 h');
 is($sweep->(undef, undef, undef, 'NULL')->{last_polls}, 1, 'nobody polls');
 $age->('npa', '11 min');
 is($sweep->(undef, undef, undef, 'NULL')->{lost}, 1, '... lost all the same');
+
+# nor where no nginx ever did, of which this one knows only itself
+$sql->accepted(job => 'nq', attempt => 'nqa');
+$age->('nqa', '25 h');
+is($sweep->(undef, undef, undef, "'{b}'")->{last_polls}, 1, 'not here');
+$age->('nqa', '11 min');
+is($sweep->(undef, undef, undef, "'{b}'")->{lost}, 1, '... nor elsewhere');
+
+# nobody is waited for without end, the less the sooner all is to end
+$sql->accepted(job => 'ne', attempt => 'nea', due_ms => 0);
+$age->('nea', '3 min');
+$sweep->(undef, '1 min');
+$due->('a');
+my @lost = map { $age->('nea', $_); $sweep->(undef, '1 min')->{lost} }
+    '4 min', '2 min';
+is("@lost", '0 1', 'no answer for 4 times the time: lost');
 
 # a locked job is passed over
 $sql->call(begin => { job => "l$_", attempt => "la$_" }) for 1 .. 2;
