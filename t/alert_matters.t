@@ -10,7 +10,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use JSON::PP;
-use Test::More tests => 14;
+use Test::More tests => 19;
 
 use VidgenTest::Nginx;
 use VidgenTest::Postgres;
@@ -34,7 +34,7 @@ events { }
 http {
     %%HTTP%%
     vidgen_database "%%DB%%";
-    vidgen_monitor  interval=1h poll=200ms unknown=1h;
+    vidgen_monitor  interval=1h timeout=1s poll=200ms unknown=1h;
     vidgen_alert    telegram token=1:x chat=1 url=%%TELEGRAM%% every=0;
 
     vidgen_provider one {
@@ -114,6 +114,21 @@ is_deeply([sort map { message($_) =~ /^<b>(.*)<\/b>\nafter \d+ s, / } 9, 10],
     'their ends are told when it is back');
 settled();
 is(messages(), 10, 'and nothing else');
+is_deeply([glob $nginx->prefix . '/state/*'], [], 'no file is left of them');
+
+$pg->stop;
+like(message(11), qr/^<b>Database Unreachable<\/b>/, 'no database');
+wait_for { $nginx->read_file('state/database.alert') =~ /^\d+ 1$/ };
+$nginx->stop;
+$pg->start;
+$nginx->start;
+like(message(12), qr{^<b>Database Reachable Again</b>\nafter \d+ s},
+    'it is back before nginx is');
+settled();
+$nginx->restart;
+settled();
+is(messages(), 12, 'which is told once');
+is_deeply([glob $nginx->prefix . '/state/*'], [], 'and then forgotten');
 
 
 sub clock {

@@ -13,7 +13,6 @@
                                                 there and does not answer */
 
 
-static void ngx_vidgen_alert_recall(ngx_vidgen_alert_t *alert);
 static void ngx_vidgen_alert_look(ngx_vidgen_alert_t *alert);
 static ngx_str_t *ngx_vidgen_alert_word(ngx_vidgen_alert_t *alert);
 static ngx_uint_t ngx_vidgen_alert_is_down(ngx_vidgen_alert_t *alert);
@@ -79,32 +78,16 @@ ngx_vidgen_alert_create(ngx_vidgen_monitor_t *monitor)
         } else {
             alert[i].matter = i - n;
             alert[i].name = ngx_vidgen_alert_matters[i - n];
-            ngx_vidgen_alert_recall(&alert[i]);
+
+            if (ngx_vidgen_alert_recall(&alert[i]) != NGX_OK) {
+                return NGX_ERROR;
+            }
         }
     }
 
     monitor->alerter = alerter;
 
     return NGX_OK;
-}
-
-
-/*
- * Whether it was told of before nginx was started, the zone does not know, but
- * the database does: it is asked as soon as all is well, as for a provider
- * whose health was read from the log.
- */
-
-static void
-ngx_vidgen_alert_recall(ngx_vidgen_alert_t *alert)
-{
-    ngx_vidgen_relay_alert_get(alert->monitor->conf->zone, &alert->name,
-                               &alert->memo);
-
-    if (!alert->memo.told && alert->memo.owed == 0) {
-        alert->memo.owed = 1;
-        ngx_vidgen_alert_keep(alert);
-    }
 }
 
 
@@ -260,14 +243,6 @@ ngx_vidgen_alert_since(ngx_vidgen_alert_t *alert)
     since = alert->provider ? alert->health.since : alert->since;
 
     return since ? since : ngx_time();
-}
-
-
-void
-ngx_vidgen_alert_keep(ngx_vidgen_alert_t *alert)
-{
-    ngx_vidgen_relay_alert_set(alert->monitor->conf->zone, &alert->name,
-                               &alert->memo);
 }
 
 

@@ -10,7 +10,7 @@
 
 /*
  * Alerts: what is to be said (ngx_vidgen_alert.c), which of several edges says
- * it (..._call.c), and how (..._message.c).
+ * it (..._call.c), how (..._message.c), and what was said (..._memo.c).
  */
 
 #define NGX_VIDGEN_ALERT_AWAIT  5000     /* ms, for another edge */
@@ -29,6 +29,7 @@ typedef struct {
     ngx_str_t                    word;       /* down, up, again: the last one */
     ngx_msec_t                   next;       /* for the same word */
     ngx_uint_t                   failures;   /* deliveries, in a row */
+    u_char                      *file;       /* of a matter, for its memo */
     ngx_msec_t                   asked;      /* the database, in vain, since */
 
     /* of a message under way */
@@ -38,6 +39,8 @@ typedef struct {
     unsigned                     alone:1;    /* without the database's leave */
     unsigned                     busy:1;     /* a call or a message is */
     unsigned                     in_vain:1;  /* asked */
+    unsigned                     filed:1;    /* the file is there */
+    unsigned                     filed_alone:1;  /* as in the memo */
 } ngx_vidgen_alert_t;
 
 struct ngx_vidgen_alerter_s {
@@ -55,8 +58,13 @@ extern ngx_str_t  ngx_vidgen_alert_up;
 /* Since when it is as it is. */
 time_t ngx_vidgen_alert_since(ngx_vidgen_alert_t *alert);
 
-/* Keeps the memo in the zone, so that it survives this process. */
+/*
+ * Keeps the memo in the zone, so that it survives this process, and that of a
+ * matter in a file, from which recall() reads it where the zone is new.
+ * NGX_ERROR: no memory.
+ */
 void ngx_vidgen_alert_keep(ngx_vidgen_alert_t *alert);
+ngx_int_t ngx_vidgen_alert_recall(ngx_vidgen_alert_t *alert);
 
 /*
  * Asks the database whether alert->word may be said here; ends with
