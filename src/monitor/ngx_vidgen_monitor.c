@@ -116,6 +116,7 @@ ngx_vidgen_monitor_create(ngx_cycle_t *cycle, ngx_vidgen_monitor_conf_t *conf)
     monitor->pool = pool;
     monitor->log = cycle->log;
     monitor->started = ngx_current_msec;
+    monitor->answered = ngx_current_msec;
     monitor->ident.fd = (ngx_socket_t) -1;
 
     ngx_queue_init(&monitor->rows);

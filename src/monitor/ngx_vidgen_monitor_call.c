@@ -53,10 +53,13 @@ ngx_vidgen_monitor_call_check(ngx_vidgen_monitor_call_t *call,
     ngx_vidgen_pg_result_t *result)
 {
     if (result->outcome == NGX_VIDGEN_PG_DONE) {
+        call->monitor->answered = ngx_current_msec;
         return NGX_OK;
     }
 
     if (result->outcome == NGX_VIDGEN_PG_REJECTED) {
+        call->monitor->answered = ngx_current_msec;
+
         ngx_log_error(NGX_LOG_ERR, call->monitor->log, 0,
                       "vidgen: the monitor's statement \"%s\" was refused by"
                       " the database (%s): %V", call->call.statement->name,

@@ -12,6 +12,8 @@
 #define NGX_VIDGEN_SWEEP_LIMIT    500    /* of each kind of thing */
 #define NGX_VIDGEN_SWEEP_TIMEOUT  30000  /* ms */
 #define NGX_VIDGEN_SWEEP_APART    30     /* seconds between clocks */
+#define NGX_VIDGEN_SWEEP_SILENCE  10000  /* ms, then the database is asked
+                                            whether it answers */
 
 
 struct ngx_vidgen_sweeper_s {
@@ -22,6 +24,7 @@ struct ngx_vidgen_sweeper_s {
     int64_t                      refunds_due;
     unsigned                     busy:1;
     unsigned                     is_away:1;
+    unsigned                     asking:1;
 };
 
 typedef struct {
@@ -29,8 +32,16 @@ typedef struct {
     ngx_vidgen_store_sweep_t     params;
 } ngx_vidgen_sweep_t;
 
+typedef struct {
+    ngx_vidgen_monitor_call_t    call;
+    ngx_vidgen_store_job_t       params;
+} ngx_vidgen_sweep_question_t;
+
 
 static void ngx_vidgen_sweep_watch(ngx_vidgen_monitor_t *monitor);
+static void ngx_vidgen_sweep_ask(ngx_vidgen_monitor_t *monitor);
+static void ngx_vidgen_sweep_answered(ngx_vidgen_pg_call_t *call,
+    ngx_vidgen_pg_result_t *result);
 static void ngx_vidgen_sweep_start(ngx_vidgen_monitor_t *monitor);
 static void ngx_vidgen_sweep_done(ngx_vidgen_pg_call_t *call,
     ngx_vidgen_pg_result_t *result);
@@ -102,6 +113,14 @@ ngx_vidgen_sweep_watch(ngx_vidgen_monitor_t *monitor)
     if (stat.connected) {
         sweeper->is_away = 0;
         ngx_vidgen_alert_matter(monitor, NGX_VIDGEN_ALERT_DATABASE, 0, 0);
+
+        if (!sweeper->asking
+            && ngx_vidgen_monitor_due(monitor->answered
+                                      + NGX_VIDGEN_SWEEP_SILENCE))
+        {
+            ngx_vidgen_sweep_ask(monitor);
+        }
+
         return;
     }
 
@@ -113,6 +132,51 @@ ngx_vidgen_sweep_watch(ngx_vidgen_monitor_t *monitor)
     if (ngx_vidgen_monitor_due(sweeper->away + monitor->conf->timeout)) {
         ngx_vidgen_alert_matter(monitor, NGX_VIDGEN_ALERT_DATABASE, 1, 0);
     }
+}
+
+
+/*
+ * A connection on which nothing is asked is there, whatever has become of the
+ * database.  Any question will do: what is not answered ends the connection.
+ */
+
+static void
+ngx_vidgen_sweep_ask(ngx_vidgen_monitor_t *monitor)
+{
+    ngx_vidgen_sweep_question_t  *question;
+
+    question = ngx_vidgen_monitor_call_create(monitor,
+                                          sizeof(ngx_vidgen_sweep_question_t),
+                                          ngx_vidgen_sweep_answered);
+    if (question == NULL) {
+        return;
+    }
+
+    ngx_str_set(&question->params.job, "00000000-0000-0000-0000-000000000000");
+
+    if (ngx_vidgen_monitor_call_start(&question->call, NGX_VIDGEN_STORE_JOB,
+                                      &question->params)
+        != NGX_OK)
+    {
+        ngx_destroy_pool(question->call.pool);
+        return;
+    }
+
+    monitor->sweeper->asking = 1;
+}
+
+
+static void
+ngx_vidgen_sweep_answered(ngx_vidgen_pg_call_t *call,
+    ngx_vidgen_pg_result_t *result)
+{
+    ngx_vidgen_sweep_question_t *question = call->data;
+
+    question->call.monitor->sweeper->asking = 0;
+
+    (void) ngx_vidgen_monitor_call_check(&question->call, result);
+
+    ngx_destroy_pool(question->call.pool);
 }
 
 
