@@ -76,7 +76,9 @@ ngx_http_vidgen_live_admit(ngx_http_vidgen_operation_t *op,
 void
 ngx_http_vidgen_live_listen(ngx_http_vidgen_main_conf_t *mcf, ngx_log_t *log)
 {
-    if (mcf->monitor.enabled && mcf->zone
+    /* where nginx ends, the monitor does so at once, and the workers later */
+
+    if (mcf->monitor.enabled && mcf->zone && !ngx_exiting
         && ngx_vidgen_relay_missed(mcf->zone))
     {
         ngx_log_error(NGX_LOG_ERR, log, 0,
