@@ -104,6 +104,7 @@ sub url {
 sub configure {
     my ($self, $config) = @_;
     $self->{monitor} = $config =~ /\bvidgen_monitor\b/;
+    ($self->{workers}) = ($config =~ /^\s*worker_processes +(\d+)/m, 1);
     if (patience() > 1) {
         $config =~ s/\b(timeout=|vidgen_attempt_timeout +)(\d+)(?=m?s\b)/
             $1 . $2 * patience()/gex;
@@ -128,7 +129,7 @@ sub allow {
 }
 
 
-# Starts it and waits until its workers run; dies where nginx refuses.
+# Starts it and waits until all its workers run; dies where nginx refuses.
 sub start {
     my ($self) = @_;
 
@@ -139,7 +140,7 @@ sub start {
         my $pid = $self->_pid_file or return 0;
         $self->{pid} = $pid if $self->{daemon};
         return $pid == $self->{pid}
-            && ($self->{single} || $self->workers > 0 && $self->_named);
+            && ($self->{single} || $self->_complete && $self->_named);
     };
 
     return $self if $running && $running == 1;
@@ -168,9 +169,9 @@ sub config_test {
 
 
 # Fast: what is being done is broken off.
-sub stop { my ($self) = @_; return $self->_end('TERM', 10) }
+sub stop { my ($self) = @_; return $self->_end('TERM') }
 
-# Graceful; false if it is still there after $seconds (20).
+# Graceful; false if it is still there after $seconds (30).
 sub quit { my ($self, $seconds) = @_; return $self->_end('QUIT', $seconds) }
 
 # As if the machine had lost it.
@@ -178,7 +179,7 @@ sub crash {
     my ($self) = @_;
     my @all = ($self->{pid}, map { $_->{pid} } $self->processes);
     kill 'KILL', @all;
-    return $self->_end('KILL', 10);
+    return $self->_end('KILL');
 }
 
 sub restart { my ($self) = @_; $self->stop; return $self->start }
@@ -195,8 +196,7 @@ sub reload {
 
     my $done = wait_for {
         return -1 if $refused < (() = $self->error_log =~ /\[emerg\]/g);
-        my @workers = $self->workers;
-        return @workers && !grep { $old{$_} } @workers;
+        return $self->_complete && !grep { $old{$_} } $self->workers;
     } $opt{seconds};
 
     return 0 if !$done || $done == -1;
@@ -240,7 +240,7 @@ sub begin_upgrade {
     } or die "vidgen test: no upgrade\n" . $self->error_log;
 
     $self->{pid} = $new;
-    wait_for { $self->workers > 0 };
+    wait_for { $self->_complete };
     return $old;
 }
 
@@ -251,7 +251,7 @@ sub resume {
 
     (my $new, $self->{pid}) = ($self->{pid}, $old);
     kill 'HUP', $old;
-    wait_for { $self->workers > 0 };
+    wait_for { $self->_complete };
     return $new;
 }
 
@@ -413,13 +413,19 @@ sub _end {
     kill $signal, $pid;
 
     if ($self->{daemon}) {
-        wait_for { !alive($pid) } $seconds // 20 or return 0;
+        wait_for { !alive($pid) } $seconds or return 0;
     } else {
-        reap($pid, $seconds // 20) or return 0;
+        reap($pid, $seconds) or return 0;
     }
 
     $self->{pid} = undef;
-    return wait_for { !grep { alive($_) } @children } 5;
+    return wait_for { !grep { alive($_) } @children };
+}
+
+# Whether there are as many workers as the configuration wants.
+sub _complete {
+    my ($self) = @_;
+    return $self->workers >= $self->{workers};
 }
 
 # Whether every child has given itself its title: a new one bears the master's.

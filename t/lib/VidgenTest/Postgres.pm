@@ -24,18 +24,13 @@ use Cwd qw(abs_path);
 use File::Basename qw(dirname);
 use File::Path qw(remove_tree);
 use File::Temp qw(tempdir);
-use IO::Socket::INET;
 use POSIX qw(:sys_wait_h);
 use Time::HiRes qw(sleep time);
 
 use VidgenTest::Postgres::Template;
+use VidgenTest::Util qw(free_port);
 
 my %running;                        # address => object, of this process
-
-# a test that is interrupted must still run its END block
-for my $signal (qw(INT TERM HUP)) {
-    $SIG{$signal} = sub { exit 1 } unless defined $SIG{$signal};
-}
 
 END {
     my $status = $?;
@@ -111,7 +106,7 @@ sub start {
     my $fixed = $self->{port};              # a restart keeps its port
 
     for my $try (1 .. 20) {
-        $self->{port} = $fixed // _free_port();
+        $self->{port} = $fixed // free_port();
         $self->_spawn;
         return if $self->_wait_ready;
         $self->_reap;
@@ -279,21 +274,6 @@ sub _server_user {
         return [@pw[0, 2, 3]] if @pw;
     }
     die "vidgen test: no user to run PostgreSQL as\n";
-}
-
-
-# Below the range that the kernel hands out by itself, so that a restart finds
-# its port still free.
-sub _free_port {
-    for (1 .. 200) {
-        my $port = 10240 + int rand 20000;
-        my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
-            LocalPort => $port, Proto => 'tcp', Listen => 1);
-        next unless $socket;
-        close $socket;
-        return $port;
-    }
-    die "vidgen test: no free port\n";
 }
 
 

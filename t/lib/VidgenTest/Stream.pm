@@ -136,7 +136,7 @@ sub _flush {
 
         if (!defined $n) {
             return if _would_block();
-            return $self->_end("$!");
+            return $self->_cut_off("$!");
         }
 
         substr $self->{out}, 0, $n, '';
@@ -145,6 +145,14 @@ sub _flush {
     return unless $self->{socket};
     $self->{loop}->on_write($self->{socket}, undef);
     $self->close if $self->{finishing};
+}
+
+# The peer takes no more; what it has said before is read all the same.
+sub _cut_off {
+    my ($self, $error) = @_;
+    $self->{out} = '';
+    $self->_read;
+    $self->_end($error) if $self->{socket};
 }
 
 sub _end {
