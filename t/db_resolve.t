@@ -41,10 +41,10 @@ http {
     %%HTTP%%
 
     resolver          %%DNS%% valid=1s ipv6=off;
-    resolver_timeout  1s;
+    resolver_timeout  2s;
 
     vidgen_database  postgresql://edge:edge@db.test:%%PORT_DB%%/postgres
-                     timeout=1s;
+                     timeout=2s;
 
     server {
         listen 127.0.0.1:%%PORT%%;
@@ -70,8 +70,8 @@ sub move_to {
 
 is(get($nginx->url('/fast'))->{body}, 'fast', 'nginx starts without it');
 is(job(), 503, 'a name that nobody knows');
-like($nginx->error_log,
-    qr/database is unreachable: host "db.test" could not be resolved/,
+ok($nginx->wait_log(
+    qr/database is unreachable: host "db.test" could not be resolved/),
     'the log says so');
 is(get($nginx->url('/fast'))->{body}, 'fast', 'others serve');
 

@@ -19,6 +19,7 @@ use VidgenTest::Nginx;
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Sql;
+use VidgenTest::Util qw(wait_for);
 
 # directives; what "same" answers, one after the other; what "other" answers,
 # undef where it is not there; who is asked, a digit for each key of "same";
@@ -83,7 +84,7 @@ my $locations = '';
 
 for my $i (0 .. $#cases) {
     my ($name, $directives, $answers, $other) = @{ $cases[$i] };
-    my $more = $name eq 'a timeout' ? 'vidgen_attempt_timeout 500ms;' : '';
+    my $more = $name eq 'a timeout' ? 'vidgen_attempt_timeout 2s;' : '';
     $providers .= <<"EOT";
 vidgen_provider same$i {
     submit {
@@ -169,6 +170,9 @@ for my $i (0 .. $#cases) {
     is(ledger($db, $job), 'hold 1', "$name: the credits are held");
 }
 
-is($nginx->read_file('attempts.log'), join('', map { 1 + ($_->[6] =~ tr/,//)
-    . "\n" } @cases), 'what is sent again is the same attempt');
+my @logged;
+wait_for { @logged = split /\n/, $nginx->read_file('attempts.log');
+    @logged >= @cases };
+is_deeply(\@logged, [map { 1 + ($_->[6] =~ tr/,//) } @cases],
+    'what is sent again is the same attempt');
 is_deeply([wrong_books($db)], [], 'the books are right');

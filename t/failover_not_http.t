@@ -19,7 +19,7 @@ use VidgenTest::Jobs qw(attempts);
 use VidgenTest::Nginx;
 use VidgenTest::Postgres;
 use VidgenTest::Sql;
-use VidgenTest::Util qw(free_port);
+use VidgenTest::Util qw(die_with_parent free_port);
 
 my @answers = ("no HTTP at all\n", '{"request_id":"an-id"}',
     "HTTP/1.1 000 None\r\nContent-Length: 0\r\n\r\n",
@@ -35,6 +35,7 @@ my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 10,
 my $standin = fork // die "fork: $!";
 
 if (!$standin) {
+    die_with_parent();
     $SIG{PIPE} = 'IGNORE';
     for my $answer (@answers) {
         my $client = $listener->accept or last;

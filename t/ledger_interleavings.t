@@ -19,6 +19,7 @@ use VidgenTest::Jobs qw(sweep);
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
 use VidgenTest::Sql;
+use VidgenTest::Util qw(wait_for);
 
 # What comes, in order; "again" is a replay, "an hour" the sweep after it.
 # Then the job's status and provider, the states of the attempts of a and b,
@@ -86,7 +87,7 @@ my $nginx = VidgenTest::Edge->new(
     server   => <<'EOT')->start;
         vidgen_prefer a;
 
-        location = /slow { vidgen_generate; vidgen_attempt_timeout 500ms; }
+        location = /slow { vidgen_generate; vidgen_attempt_timeout 2s; }
 EOT
 
 my $db = VidgenTest::Sql->new($pg);
@@ -165,6 +166,8 @@ for my $i (0 .. $#cases) {
     $lost += $states =~ tr/*//;
 }
 
-my @logged = $nginx->error_log =~ /\[error\] .*vidgen: .* late: .*job/g;
+my @logged;
+wait_for { @logged = $nginx->error_log
+    =~ /\[error\] .*vidgen: .* late: .*job/g; @logged >= $lost };
 is(@logged, $lost, 'each success that was too late is logged');
 is_deeply([wrong_books($db)], [], 'the books are right');

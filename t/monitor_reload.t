@@ -14,7 +14,7 @@ use lib "$FindBin::Bin/lib";
 use Test::More tests => 17;
 
 use POSIX ();
-use Time::HiRes qw(sleep);
+use Time::HiRes qw(sleep time);
 
 use VidgenTest::Http qw(get);
 use VidgenTest::Nginx;
@@ -123,7 +123,7 @@ waitpid $client, 0;
 my @statuses = split /\n/, slurp($file);
 
 is($reloads, 50, 'reloads');
-cmp_ok(scalar @statuses, '>', 200, 'under traffic');
+cmp_ok(scalar @statuses, '>', 100, 'under traffic');
 is(scalar(grep { $_ ne 200 } @statuses), 0, 'no request failed meanwhile');
 ok((wait_for { monitor() == 1 }), 'one monitor');
 ok((wait_for { my @all = $nginx->processes; @all == 3 }), 'two workers');
@@ -135,7 +135,8 @@ ok((wait_for { descriptors(monitor()) <= $descriptors + 2 }),
     'no descriptor is left')
     or diag(join ' ', map { readlink // '' } descriptors(monitor()));
 cmp_ok(memory(monitor()), '<', $memory + 2000, 'nor memory');
-is(scalar descriptors($master), $descriptors_of_master, 'nor in the master');
+ok((wait_for { descriptors($master) <= $descriptors_of_master }),
+    'nor in the master');
 cmp_ok(memory($master), '<', $memory_of_master + 1000, 'nor memory there');
 
 # nothing is due: ten ticks a second are all that wakes it, and what asks for
@@ -143,10 +144,12 @@ cmp_ok(memory($master), '<', $memory_of_master + 1000, 'nor memory there');
 
 my @idle = (monitor(), $nginx->workers);
 my @before = map { wakes($_) } @idle;
+my $began = time;
 sleep 3;
 my @wakes = map { wakes($idle[$_]) - $before[$_] } 0 .. 2;
-cmp_ok($wakes[0], '<=', 70, 'no timer is left') or diag("@wakes");
-is(scalar(grep { $_ > 12 } @wakes[1, 2]), 0, 'nor in a worker')
+my $took = time - $began;
+cmp_ok($wakes[0], '<=', 24 * $took, 'no timer is left') or diag("@wakes");
+is(scalar(grep { $_ > 4 * $took } @wakes[1, 2]), 0, 'nor in a worker')
     or diag("@wakes");
 
 my %asked;

@@ -231,8 +231,18 @@ sub polled {
             splice @{ $provider->requests }, $before;
         return $get && "$get->{method} $get->{uri}";
     };
-    $pg->query("UPDATE vidgen.attempts SET due = 'infinity'");
+    rest();
     return $result;
+}
+
+# No job is polled any more: what is being asked now sets a time itself.
+sub rest {
+    wait_for {
+        $pg->query("UPDATE vidgen.attempts SET due = 'infinity'
+            WHERE poll_lease IS NULL");
+        !$pg->value("SELECT count(*) FROM vidgen.attempts
+            WHERE state = 'accepted' AND due IS DISTINCT FROM 'infinity'");
+    } or die 'it does not rest';
 }
 
 sub due {

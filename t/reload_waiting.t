@@ -74,7 +74,7 @@ is_deeply($pg->query("SELECT status, count(*) FROM video_jobs
     WHERE user_id = '$user' GROUP BY status ORDER BY status"),
     [['failed', 50], ['queued', 50]], 'and all was done');
 is(balance($pg, $user), 150, 'the balance');
-is($pg->value("SELECT count(*) FROM pg_stat_activity
-    WHERE usename = 'edge'"), 2, 'the old connections are closed');
+ok((wait_for { $pg->value("SELECT count(*) FROM pg_stat_activity
+    WHERE usename = 'edge'") == 2 }), 'the old connections are closed');
 
 is_deeply([wrong_books($pg)], [], 'the books are right');

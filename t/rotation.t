@@ -98,7 +98,7 @@ $pg->query("INSERT INTO models (id, credits_per_generation)
 $pg->query("INSERT INTO video_jobs (id, user_id, model_id, prompt, status,
         provider_name, provider_job_id, credits_used)
     SELECT gen_random_uuid(), '$user', 'm', 'p', 'queued', p, p || '-' || n, 1
-      FROM generate_series(1, 6000) n, unnest(ARRAY['rotated', 'steady']) p");
+      FROM generate_series(1, 24000) n, unnest(ARRAY['rotated', 'steady']) p");
 
 # senders: what they send and get is a line in a file of each
 
@@ -180,7 +180,7 @@ sub sender {
     my $pid = fork // die "fork: $!";
     return { pid => $pid, file => $file } if $pid;
 
-    my $n = $number * 1500;
+    my $n = $number * 8000;
     while (my $secret = slurp("$dir/signer")) {
         $n++;
         for my $provider (qw(rotated steady)) {

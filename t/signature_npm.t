@@ -109,6 +109,7 @@ EOT
 # what each library is to sign, and what it is to be answered; the time is
 # signed where there is one
 
+my $dir = install();
 my @webhooks;
 for my $library (sort keys %secret) {
     my @usual = (library => $library, secret => $secret{$library},
@@ -123,7 +124,6 @@ for my $library (sort keys %secret) {
         if $library !~ /octokit/;
 }
 
-my $dir = install();
 my @headers = sign(@webhooks);
 is(scalar @headers, scalar @webhooks, 'all are signed');
 
@@ -169,13 +169,17 @@ sub install {
         for qw(package.json package-lock.json sign.mjs);
     return $to if (slurp("$to/installed") // '') eq $lock;
 
+    # a network may fail once
     my $log = "$to/install.log";
-    system("cd '$to' && '$npm' ci --ignore-scripts --no-audit --no-fund"
-        . " >'$log' 2>&1") == 0
-        or die "vidgen test: npm could not install the libraries:\n"
-            . (slurp($log) // '');
-    spew("$to/installed", $lock);
-    return $to;
+    for my $pause (0, 5, 20) {
+        sleep $pause;
+        next if system("cd '$to' && '$npm' ci --ignore-scripts --no-audit"
+            . " --no-fund >'$log' 2>&1");
+        spew("$to/installed", $lock);
+        return $to;
+    }
+    die "vidgen test: npm could not install the libraries:\n"
+        . (slurp($log) // '');
 }
 
 sub sign {
