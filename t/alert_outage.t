@@ -32,8 +32,8 @@ my %works = (status => 200, body => { ok => JSON::PP::true, result => {} });
 
 sub nginx {
     my ($alert, %opt) = @_;
-    my $monitor = $opt{monitor} // 'interval=200ms fails=2 timeout=1s';
-    my $database = $opt{alone} ? '' : 'vidgen_database "%%DB%%" timeout=1s;';
+    my $monitor = $opt{monitor} // 'interval=200ms fails=2 timeout=3s';
+    my $database = $opt{alone} ? '' : 'vidgen_database "%%DB%%" timeout=3s;';
     $pg->query('TRUNCATE vidgen.alerts, provider_health_log');
     $probe{well}->();
     $telegram->forget;
@@ -69,6 +69,12 @@ sub messages {
 
 sub text { $json->decode($_[0]{body})->{text} }
 
+# Those of them that were delivered.
+sub delivered {
+    return map { (split /\n/, text($_))[0] }
+        grep { ($_->{answer} // 0) == 200 } @{ $telegram->requests };
+}
+
 sub log_has {
     my ($nginx, $n, $pattern) = @_;
     return wait_for {
@@ -97,7 +103,7 @@ is($message->{headers}{'content-type'}, 'application/json', 'its type');
 my $data = $json->decode($message->{body});
 is($data->{chat_id}, '-10042', 'to that chat');
 is($data->{parse_mode}, 'HTML', 'as HTML');
-like($data->{text}, qr/^\Q$down\E\n2\ consecutive\ failures:\ http_503\n
+like($data->{text}, qr/^\Q$down\E\n\d+\ consecutive\ failures:\ http_503\n
     response\ time:\ \d+\ ms\nlast\ check:\ [\d-]+\ [\d:]+\ UTC\n
     since:\ [\d-]+\ [\d:]+\ UTC\nseen\ by:\ \S+$/x, 'what it says');
 
@@ -115,7 +121,7 @@ unlike($nginx->error_log, qr/bot_secret/, 'the token is in no log');
 
 # flapping: a floor between outages
 
-$nginx = nginx('every=1h', monitor => 'interval=200ms fails=1 timeout=1s');
+$nginx = nginx('every=1h', monitor => 'interval=200ms fails=1 timeout=3s');
 for (1 .. 4) {
     $probe{sick}->();
     log_has($nginx, $_, qr/is down/);
@@ -146,17 +152,16 @@ $probe{sick}->();
 ok($telegram->wait_requests(1), 'not delivered');
 $probe{well}->();
 log_has($nginx, 1, qr/is healthy/);
-$telegram->forget_requests;
 $telegram->on(qr{.}, %works);
-ok((wait_for { messages() == 2 } 15), 'both are delivered in the end');
-is_deeply([messages()], [$down, $up], 'in their order');
+ok((wait_for { delivered() >= 2 }), 'both are delivered in the end');
+is_deeply([delivered()], [$down, $up], 'in their order');
 $nginx->stop;
 
 $nginx = nginx('every=0');
 $telegram->script(qr{.}, { status => 429, body => { ok => JSON::PP::false,
     error_code => 429, parameters => { retry_after => 2 } } }, \%works);
 $probe{sick}->();
-ok($telegram->wait_requests(2, 15), 'a pause that the API asks for');
+ok($telegram->wait_requests(2), 'a pause that the API asks for');
 my @times = map { $_->{time} } @{ $telegram->requests };
 cmp_ok($times[1] - $times[0], '>=', 1.9, 'is respected');
 $nginx->stop;
@@ -192,12 +197,12 @@ $nginx->stop;
 
 # the database itself
 
-$nginx = nginx('every=0', monitor => 'interval=1h timeout=500ms');
+$nginx = nginx('every=0', monitor => 'interval=1h timeout=3s');
 log_has($nginx, 1, qr/probe of .* passed/);
 $pg->stop;
-ok($telegram->wait_requests(1, 15), 'the database is away');
+ok($telegram->wait_requests(1), 'the database is away');
 is((messages())[0], '<b>Database Unreachable</b>', 'the message');
 $pg->start;
-ok($telegram->wait_requests(2, 15), 'and is back');
+ok($telegram->wait_requests(2), 'and is back');
 is((messages())[1], '<b>Database Reachable Again</b>', 'the message');
 $nginx->stop;

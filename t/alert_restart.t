@@ -36,7 +36,7 @@ http {
     %%HTTP%%
     vidgen_zone     one:$zone;
     vidgen_database "%%DB%%";
-    vidgen_monitor  interval=200ms timeout=1s fails=2;
+    vidgen_monitor  interval=200ms timeout=3s fails=2;
     vidgen_alert    telegram token=abc chat=1 url=%%TELEGRAM%% every=$every;
 
     vidgen_provider one {
@@ -67,7 +67,7 @@ sub well { $provider->on(qr{/probe}, status => 200) }
 sub seen {
     my ($nginx, $status) = @_;
     return wait_for { (get($nginx->url('/health?provider=one'))->{json}{status}
-        // '') eq $status } 20;
+        // '') eq $status };
 }
 
 # The database knows it, so that a new zone gets to know it.
@@ -80,7 +80,7 @@ sub logged {
 # Lets it probe for a while, with all that comes of it.
 sub probes {
     $provider->forget_requests;
-    return !!$provider->wait_requests($_[0], 30);
+    return !!$provider->wait_requests($_[0]);
 }
 
 
@@ -91,12 +91,12 @@ $telegram->on(qr{.}, status => 502);
 my $nginx = nginx('0');
 seen($nginx, 'healthy');
 sick();
-ok($telegram->wait_requests(1, 20) && logged('down'), 'not delivered');
+ok($telegram->wait_requests(1) && logged('down'), 'not delivered');
 $nginx->stop;
 $telegram->forget_requests;
 $telegram->on(qr{.}, %works);
 $nginx->start;
-ok((wait_for { messages() } 20), 'after a restart: delivered');
+ok((wait_for { messages() }), 'after a restart: delivered');
 probes(10);
 is_deeply([messages()], ['Down'], 'once');
 
@@ -112,7 +112,7 @@ ok(seen($nginx, 'down'), 'with another zone, too');
 probes(10);
 is_deeply([messages()], ['Down'], 'nothing is said again');
 well();
-ok((wait_for { messages() == 2 } 20), 'its end');
+ok((wait_for { messages() == 2 }), 'its end');
 is_deeply([messages()], [qw(Down Recovered)], 'is told');
 $nginx->stop;
 
@@ -121,16 +121,16 @@ $nginx->stop;
 
 $pg->query('TRUNCATE vidgen.alerts, provider_health_log');
 $telegram->forget_requests;
-$nginx = nginx('10s');
+$nginx = nginx('15s');
 seen($nginx, 'healthy');
 sick();
-$telegram->wait_requests(1, 20);
+$telegram->wait_requests(1);
 well();
-$telegram->wait_requests(2, 20);
+$telegram->wait_requests(2);
 sick();
 ok(seen($nginx, 'down') && logged('down'), 'a second outage');
 is(scalar messages(), 2, 'is not told yet');
 $nginx->restart;
-ok((wait_for { messages() == 3 } 30), 'but is, though nginx was restarted');
+ok((wait_for { messages() == 3 }), 'but is, though nginx was restarted');
 is_deeply([messages()], [qw(Down Recovered Down)], 'once');
 $nginx->stop;

@@ -72,7 +72,7 @@ http {
 
     vidgen_attempt_timeout        60s;
     vidgen_next_provider_timeout  60s;
-    vidgen_retry                  backoff=2s;
+    vidgen_retry                  backoff=6s max=6s;
     vidgen_webhook_url            http://127.0.0.1:%%PORT%%/video-webhook;
     proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
 

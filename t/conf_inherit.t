@@ -62,7 +62,7 @@ http {
     vidgen_webhook_url            https://http.test/hook;
     vidgen_user_id                $http_x_user;
     vidgen_next_provider          off;
-    vidgen_attempt_timeout        300ms;
+    vidgen_attempt_timeout        3s;
     proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
 
     server {
@@ -181,9 +181,9 @@ $alpha->next(status => 503);
 is(generate('/generate')->{status}, 502, 'a failure');
 is(@{ $beta->requests }, 0, 'does not move on: vidgen_next_provider of http');
 
-$alpha->next(delay => 1);
+$alpha->next(hang => 1);
 is(generate('/generate')->{status}, 202, 'the timeout of http');
-$alpha->next(delay => 1);
+$alpha->next(delay => 4);
 is(generate('/long')->{status}, 200, "a location's own");
 
 # if and limit_except

@@ -26,7 +26,7 @@ my $provider = VidgenTest::Provider->new;
 
 my $nginx = VidgenTest::Edge->new(
     db       => $pg->edge_conninfo,
-    database => 'timeout=1s',
+    database => 'timeout=3s',
     workers  => 2,
     fal      => $provider,
     server   => 'location = /fast { return 200 "fast"; }');

@@ -74,7 +74,7 @@ events { }
 http {
     %%HTTP%%
 
-    vidgen_database %%T_CONNINFO%% timeout=1s;
+    vidgen_database %%T_CONNINFO%% timeout=%%T_TIMEOUT%%;
 
     server {
         listen 127.0.0.1:%%PORT%%;
@@ -83,10 +83,12 @@ http {
 }
 EOT
 
+# Where it cannot be reached, that is said at the timeout.
 sub start {
-    my ($conninfo) = @_;
+    my ($conninfo, $timeout) = @_;
     return VidgenTest::Nginx->new(
-        config => $config =~ s/%%T_CONNINFO%%/$conninfo/r,
+        config => $config =~ s/%%T_CONNINFO%%/$conninfo/r
+            =~ s/%%T_TIMEOUT%%/$timeout/r,
         files  => { conninfo => "${uri}127.0.0.1:$port/postgres\n" },
         env    => { TEST_CONNINFO => "${uri}127.0.0.1:$port/postgres" },
     )->start;
@@ -96,7 +98,7 @@ my $job = uuid();
 
 for (@good) {
     my ($name, $conninfo, $where, $application) = @$_;
-    my $nginx = start($conninfo);
+    my $nginx = start($conninfo, '10s');
     is(get($nginx->url("/jobs/$job"))->{status}, 404, $name)
         or diag($nginx->error_log);
     is_deeply($pg->query("SELECT DISTINCT coalesce(host(client_addr),
@@ -110,7 +112,7 @@ for (@good) {
 
 for (@bad) {
     my ($name, $conninfo, $reason) = @$_;
-    my $nginx = start($conninfo);
+    my $nginx = start($conninfo, '1s');
     is(get($nginx->url("/jobs/$job"))->{status}, 503, $name);
     like($nginx->wait_log(qr/database is unreachable/), qr/\Q$reason\E/,
         "$name: the log says why");

@@ -13,7 +13,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use List::Util qw(max);
-use Test::More tests => 27;
+use Test::More tests => 28;
 use Time::HiRes qw(time);
 
 use VidgenTest::Books qw(balance customer wrong_books);
@@ -21,14 +21,14 @@ use VidgenTest::Edge;
 use VidgenTest::Http qw(get post request send_request wait_answer);
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
-use VidgenTest::Util qw(patience wait_for);
+use VidgenTest::Util qw(wait_for);
 
 my $pg = VidgenTest::Postgres->new(fsync => 0);
 my $provider = VidgenTest::Provider->new;
 
 my $nginx = VidgenTest::Edge->new(
     db       => $pg->edge_conninfo,
-    database => 'timeout=2s',
+    database => 'timeout=5s',
     fal      => $provider,
     server   => 'location = /fast { return 200 "fast"; }')->start;
 
@@ -37,6 +37,7 @@ my %order = (user_id => $user, model_id => 'm', prompt => 'p');
 my ($worker) = $nginx->workers;
 
 sub generate { post($nginx->url('/generate-video'), \%order) }
+sub median { (sort { $a <=> $b } @_)[@_ / 2] }
 
 my $job = generate()->{json}{job_id};
 my $id = $provider->requests->[0]{id};
@@ -63,7 +64,10 @@ while (time - $began < 1) {
     die "$fast->{status} $fast->{error}" if $fast->{body} ne 'fast';
     push @times, $fast->{time};
 }
-cmp_ok(max(@times), '<', 0.25 * patience(), 'others are as fast as ever');
+
+# a machine that stands still for a moment is not what is looked for
+cmp_ok(max(@times), '<', 3, 'others do not wait for it');
+cmp_ok(median(@times), '<', 0.25, '... and are as fast as ever');
 
 my @answers = map { wait_answer($_) } @calls;
 for (['generate', 0], ['webhook', 1], ['job', 2]) {
@@ -72,7 +76,7 @@ for (['generate', 0], ['webhook', 1], ['job', 2]) {
     is($answer->{status}, 503, "$name: 503");
     is($answer->{headers}{'retry-after'}, 5, "$name: Retry-After");
     is($answer->{json}{code}, 'unavailable', "$name: its code");
-    cmp_ok($answer->{time}, '<', 3 * patience(), "$name: within the timeout");
+    cmp_ok($answer->{time}, '<', 8, "$name: within the timeout");
 }
 
 # later nobody waits for it
@@ -80,7 +84,7 @@ for (['generate', 0], ['webhook', 1], ['job', 2]) {
 wait_for { generate()->{time} < 0.2 };
 my @late = (generate(), request(@webhook), get($nginx->url("/jobs/$job")));
 is(join(' ', map { $_->{status} } @late), '503 503 503', 'then 503');
-cmp_ok(max(map { $_->{time} } @late), '<', 0.5 * patience(), 'at once');
+cmp_ok(max(map { $_->{time} } @late), '<', 3, 'at once');
 
 is(@{ $provider->requests }, 1, 'the provider was not asked');
 

@@ -56,12 +56,12 @@ plan tests => 4 * @good + 2 * @bad + 1;
 my $provider = VidgenTest::Provider->new;
 
 sub start {
-    my ($host, $authority) = @_;
+    my ($host, $authority, $timeout) = @_;
     return VidgenTest::Edge->new(
         db       => "host=$host port=" . $pg->port . ' user=edge password=edge'
             . ' dbname=postgres sslmode=verify-full sslrootcert='
             . $authority->ca,
-        database => 'timeout=2s',
+        database => "timeout=$timeout",
         http     => 'resolver ' . $dns->address . ' ipv6=off;',
         fal      => $provider)->start;
 }
@@ -74,7 +74,7 @@ sub statuses {
 
 for (@good) {
     my ($name, $host, $authority) = @$_;
-    my $nginx = start($host, $authority);
+    my $nginx = start($host, $authority, '20s');
     my $user = customer($pg, 100);
     $provider->forget;
 
@@ -100,7 +100,7 @@ for (@good) {
 
 for (@bad) {
     my ($name, $host, $authority, $reason) = @$_;
-    my $nginx = start($host, $authority);
+    my $nginx = start($host, $authority, '2s');
     is(get($nginx->url('/jobs/' . '0' x 8 . '-0000' x 3 . '-' . '0' x 12))
         ->{status}, 503, "$name: 503");
     like($nginx->wait_log(qr/database is unreachable/), qr/\Q$reason\E/,

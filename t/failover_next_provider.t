@@ -13,7 +13,7 @@ use IO::Socket::INET;
 use Test::More;
 
 use VidgenTest::Books qw(balance customer wrong_books);
-use VidgenTest::Http qw(post);
+use VidgenTest::Http qw(many);
 use VidgenTest::Jobs qw(attempts);
 use VidgenTest::Nginx;
 use VidgenTest::Postgres;
@@ -73,7 +73,7 @@ vidgen_provider p$i-$fault {
 }
 EOT
         my $more = $fault =~ /timeout|handshake/
-            ? 'vidgen_attempt_timeout 500ms;' : '';
+            ? 'vidgen_attempt_timeout 1500ms;' : '';
         $locations .= <<"EOT";
 location = /$i/$fault { vidgen_generate p$i-$fault second; $directive $more }
 EOT
@@ -131,11 +131,12 @@ for my $i (0 .. $#cases) {
     my $name = $words || 'the default';
     my (@moved, @wrong, @attempts, @expected);
 
-    $_->forget for $second;
+    $second->forget;
+    my @answers = many(map { ['POST', $nginx->url("/$i/$_"), {},
+        qq({"user_id":"$user","model_id":"vision-1","prompt":"p"})] } @faults);
 
     for my $fault (@faults) {
-        my $answer = post($nginx->url("/$i/$fault"), { user_id => $user,
-            model_id => 'vision-1', prompt => 'p' });
+        my $answer = shift @answers;
         my $state = $faults{$fault}[1];
         my $moved = ($answer->{json}{provider} // '') eq 'second';
         push @moved, $fault if $moved;

@@ -104,7 +104,7 @@ my @cases = (
     ['the one that is ready first', $quick,
         [[$after->(429, 9)], [$after->(429, 1), $ok]], 'a b b', [0, 1],
         '200 '],
-    ['meanwhile the others', $quick, [[$after->(429, 1), $ok], [$busy]],
+    ['meanwhile the others', $quick, [[$after->(429, 3), $ok], [$busy]],
         'a b b b a', [0, 0.03, 0.06, 0], '200 '],
     ['too long', $quick, [[$after->(429, 40)]], 'a', [], '503 no_provider'],
     ['too long, both', $quick, [[$after->(429, 50)], [$after->(429, 40)]],

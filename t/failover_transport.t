@@ -69,9 +69,9 @@ my @cases = (
         1],
     ['a late answer', '%%PLAIN%%', { delay => 30 }, 'unknown - timeout', 1,
         1],
-    ['a slow answer', '%%PLAIN%%', { trickle => 0.05 }, 'unknown - timeout',
+    ['a slow answer', '%%PLAIN%%', { trickle => 0.1 }, 'unknown - timeout',
         1, 1],
-    ['a slow refusal', '%%PLAIN%%', { status => 422, trickle => 0.05 },
+    ['a slow refusal', '%%PLAIN%%', { status => 422, trickle => 0.1 },
         'unknown - timeout', 1, 1],
     ['half of an answer', '%%PLAIN%%', { stall => 1 }, 'unknown - timeout', 1,
         1],
@@ -104,7 +104,7 @@ vidgen_provider case-$i {
     }
 }
 EOT
-    my $more = $cases[$i][4] ? 'vidgen_attempt_timeout 500ms;' : '';
+    my $more = $cases[$i][4] ? 'vidgen_attempt_timeout 1s;' : '';
     $locations .= <<"EOT";
 location = /$i { vidgen_generate case-$i second; $more }
 EOT
@@ -201,7 +201,7 @@ for my $i (0 .. $#cases) {
 
     is("$answer->{status} $answer->{json}{provider}",
         '200 ' . ($accepted ? "case-$i" : 'second'), "$name: the answer");
-    ok($waits ? $answer->{time} >= 0.5 : $answer->{time} < 20,
+    ok($waits ? $answer->{time} >= 0.9 : $answer->{time} < 20,
         "$name: in time") or diag($answer->{time});
 
     my $got = attempts($db, $job);

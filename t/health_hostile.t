@@ -86,14 +86,15 @@ my $monitor;
 
 sub memory { slurp("/proc/$monitor->{pid}/status") =~ /VmHWM:\s+(\d+)/; $1 }
 
-ok((wait_for { @kinds == grep { health($_)->{last_check} } @kinds } 20),
+ok((wait_for { @kinds == grep { health($_)->{last_check} } @kinds }),
     'all are well');
 ($monitor) = grep { $_->{title} =~ /monitor/ } $nginx->processes;
 
 for my $kind (@kinds) {
     my $before = memory();
     spew("$dir/$kind", '');
-    ok((wait_for { health($kind)->{status} eq 'down' } 20), "$kind: down");
+    ok((wait_for { (health($kind)->{status} // '') eq 'down' }),
+        "$kind: down");
     is(health($kind)->{reason}, 'invalid_answer', '... as an invalid answer');
     cmp_ok(memory(), '<', $before + 8000, '... of which little is kept');
     unlink "$dir/$kind";

@@ -26,7 +26,7 @@ my %answers = (
     o => { status => 200 },
     f => { status => 500 },
     t => { hang => 1 },
-    s => { status => 200, delay => 0.4 },
+    s => { status => 200, delay => 1.3 },
     c => { status => 401 },
     C => { status => 403 },
     r => { drop => 'after' },
@@ -34,7 +34,7 @@ my %answers = (
     R => { status => 302, headers => { Location => '/elsewhere' } },
 );
 
-my %words = (h => 'healthy', g => 'degraded', d => 'down');
+my %letters = (healthy => 'h', degraded => 'g', down => 'd');
 
 # fails=3 passes=1: one provider for each
 my @usual = (
@@ -75,14 +75,35 @@ my $provider = VidgenTest::Provider->new;
 check('usual', 'fails=3', @usual);
 check('strict', 'fails=2 passes=3', @strict);
 
+# What came out differently is tried again: a machine that stands still for a
+# moment makes a probe slow.
 sub check {
     my ($name, $settings, @table) = @_;
 
-    my $definitions = '';
+    my (@found, @left);
+    for my $try (1 .. 3) {
+        @left = $try == 1 ? 0 .. $#table : grep { my $row = $table[$_];
+            "@{ $found[$_] }" ne "@$row[1, 2]" } 0 .. $#table;
+        last if !@left;
+        @found[@left] = run("$name-$try-", $settings, map { $_->[0] }
+            @table[@left]);
+    }
+
     for my $i (0 .. $#table) {
-        my ($results, undef, undef, $what) = @{ $table[$i] };
+        my ($results, $statuses, $failures, $what) = @{ $table[$i] };
+        is($found[$i][0], $statuses, "$results: $what");
+        is($found[$i][1], $failures, '... failures');
+    }
+}
+
+# What the log says of providers with these results: statuses and failures.
+sub run {
+    my ($name, $settings, @results) = @_;
+
+    my $definitions = '';
+    for my $i (0 .. $#results) {
         $provider->script(qr{/$name$i$},
-            map { $answers{$_} } split //, $results);
+            map { $answers{$_} } split //, $results[$i]);
         $definitions .= <<EOT;
     vidgen_provider $name$i {
         base   %%BASE%%;
@@ -100,34 +121,38 @@ events { }
 http {
     %%HTTP%%
     vidgen_database "%%DB%%";
-    vidgen_monitor  interval=300ms timeout=900ms slow=300ms $settings;
+    vidgen_monitor  interval=300ms timeout=2s slow=1s $settings;
     $definitions
     server { listen 127.0.0.1:%%PORT%%; location = /h { vidgen_health; } }
 }
 EOT
 
-    for my $i (0 .. $#table) {
-        my ($results, $statuses, $failures, $what) = @{ $table[$i] };
+    my @found;
+    for my $i (0 .. $#results) {
         my $rows;
-        my $n = length $results;
+        my $n = length $results[$i];
         wait_for {
             $rows = $pg->query("SELECT status, consecutive_failures
                 FROM provider_health_log WHERE provider_name = '$name$i'
                 ORDER BY id LIMIT $n");
             @$rows == $n;
-        } 30;
-        is_deeply([map { $_->[0] } @$rows],
-            [map { $words{$_} } split //, $statuses], "$results: $what");
-        is(join('', map { $_->[1] } @$rows), $failures, '... failures');
+        };
+        push @found, [join('', map { $letters{ $_->[0] } } @$rows),
+            join('', map { $_->[1] } @$rows)];
     }
 
-    # what has happened since is told by the endpoint as well
+    agree($nginx, $name, scalar @results) if $name =~ /-1-/;
+    $nginx->stop;
+    return @found;
+}
+
+# What has happened since is told by the endpoint as well.
+sub agree {
+    my ($nginx, $name, $n) = @_;
 
     my $all = get($nginx->url('/h'))->{json}{providers};
-    is(scalar @$all, scalar @table, 'all of them are there');
-    my %status = map { $_->[0] => $_->[1] } @{ $pg->query("SELECT DISTINCT ON
-        (provider_name) provider_name, status FROM provider_health_log
-        WHERE provider_name = '${name}0' ORDER BY provider_name, id DESC") };
-    is($all->[0]{status}, $status{"${name}0"}, 'log and endpoint agree');
-    $nginx->stop;
+    is(scalar @$all, $n, 'all of them are there');
+    my $status = $pg->value("SELECT status FROM provider_health_log
+        WHERE provider_name = '${name}0' ORDER BY id DESC LIMIT 1");
+    is($all->[0]{status}, $status, 'log and endpoint agree');
 }

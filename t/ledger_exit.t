@@ -33,7 +33,7 @@ my $standin = VidgenTest::Provider->new;
 my %db = (refused => $pg->edge_conninfo, absent => $proxy->conninfo);
 my %nginx = map { $_ => VidgenTest::Edge->new(
     db       => $db{$_},
-    database => 'timeout=1s',
+    database => 'timeout=3s',
     standins => { a => $standin })->start } sort keys %db;
 
 my $user = customer($pg, 10);

@@ -30,7 +30,7 @@ my $nginx = VidgenTest::Edge->new(
     standins => \%standin,
     http     => 'vidgen_idempotency ttl=1h;',
     listen   => 'reuseport',
-    server   => 'vidgen_prefer a; vidgen_attempt_timeout 1500ms;')->start;
+    server   => 'vidgen_prefer a; vidgen_attempt_timeout 3s;')->start;
 
 my $user = customer($pg, 100);
 my $url = $nginx->url('/generate-video');

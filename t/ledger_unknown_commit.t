@@ -29,7 +29,7 @@ my %standin = map { $_ => VidgenTest::Provider->new(prefix => $_) } qw(a b);
 
 my $nginx = VidgenTest::Edge->new(
     db       => $proxy->conninfo,
-    database => 'timeout=1s',
+    database => 'timeout=2s',
     standins => \%standin,
     server   => 'vidgen_prefer a; vidgen_retry attempts=1;')->start;
 

@@ -11,7 +11,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Time::HiRes qw(sleep);
+use Time::HiRes qw(sleep time);
 use Test::More tests => 5;
 
 use VidgenTest::Books qw(customer);
@@ -78,8 +78,10 @@ my $checked = health()->{last_check};
 $clock->set(-3600);
 ok((wait_for { health()->{last_check} lt $checked }), 'an hour back');
 $before = probes();
+my $began = time;
 sleep 6;
-cmp_ok(probes() - $before, '<=', 4, 'no more probes than usual');
+my $more = probes() - $before;
+cmp_ok($more, '<=', (time - $began) / 2 + 1.5, 'no more probes than usual');
 generate();
 $before = probes();
 ok((wait_for { probes() > $before }), 'nor fewer');

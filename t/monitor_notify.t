@@ -38,7 +38,7 @@ http {
     %%HTTP%%
 
     vidgen_database "%%DB%%" notify=on;
-    vidgen_monitor  interval=1h poll=200ms unknown=3s;
+    vidgen_monitor  interval=1h poll=200ms unknown=5s;
 
     vidgen_provider one {
         submit  { url %%BASE%%/one; job_id /request_id; }
@@ -51,9 +51,9 @@ http {
 
         proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
         include                       %%PROVIDERS%%/vidgen_pass.conf;
-        vidgen_attempt_timeout        300ms;
 
         location = /generate-video { vidgen_generate; }
+        location = /hasty { vidgen_generate; vidgen_attempt_timeout 300ms; }
     }
 }
 EOT
@@ -105,7 +105,8 @@ is_deeply([wrong_books($pg)], [], 'the books are right');
 sub order {
     my ($status, @next) = @_;
     $provider->next(@next) if @next;
-    my $answer = post($nginx->url('/generate-video'), { user_id => $user,
+    my $uri = @next ? '/hasty' : '/generate-video';
+    my $answer = post($nginx->url($uri), { user_id => $user,
         model_id => 'm', prompt => 'p' });
     die "vidgen test: $answer->{status}\n" if $answer->{status} != $status;
     return $answer->{json}{job_id};

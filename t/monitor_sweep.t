@@ -32,7 +32,7 @@ events { }
 http {
     %%HTTP%%
     vidgen_database    "%%DB%%";
-    vidgen_monitor     interval=1h unknown=2s;
+    vidgen_monitor     interval=1h unknown=3s;
     vidgen_idempotency ttl=1s;
     vidgen_secret      env:VIDGEN_SECRET;
 
@@ -50,7 +50,7 @@ http {
         listen 127.0.0.1:%%PORT%%;
         proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;
         include                       %%PROVIDERS%%/vidgen_pass.conf;
-        vidgen_attempt_timeout        300ms;
+        vidgen_attempt_timeout        1s;
         vidgen_webhook_url            http://127.0.0.1:%%PORT%%/hook;
         location = /generate-video    { vidgen_generate; }
         location = /hook              { vidgen_webhook; }

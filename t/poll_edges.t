@@ -82,13 +82,13 @@ is($accepted, $jobs, 'all accepted');
 ok((wait_for { $pg->value("SELECT count(*) FROM vidgen.attempts
     WHERE state = 'accepted' AND polls > 0") == $jobs * 0.09
     && $pg->value("SELECT count(*) FROM vidgen.attempts
-    WHERE state = 'accepted' AND polls = 0") == 0 } 40),
+    WHERE state = 'accepted' AND polls = 0") == 0 } 60),
     'some are at work');
 $provider->on(qr{GET /v1/jobs/.*[1-9]0$}, body => { status => 'done',
     result_url => 'https://cdn.test/late.mp4' }, delay => 0.02);
 
 ok((wait_for { $pg->value("SELECT count(*) FROM video_jobs
-    WHERE status IN ('queued', 'processing')") == 0 } 40), 'all have ended');
+    WHERE status IN ('queued', 'processing')") == 0 } 60), 'all have ended');
 diag(sprintf '%d jobs in %.1f s', $jobs, time - $began) if $ENV{VERBOSE};
 
 is($pg->value("SELECT count(*) FROM video_jobs WHERE status = 'completed'

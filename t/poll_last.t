@@ -33,7 +33,7 @@ events { }
 http {
     %%HTTP%%
     vidgen_database "%%DB%%";
-    vidgen_monitor  poll=200ms timeout=500ms interval=1h expire=2s;
+    vidgen_monitor  poll=200ms timeout=2s interval=1h expire=2s;
 
     vidgen_provider one {
         submit  { url %%BASE%%/one; job_id /request_id; }
@@ -84,10 +84,10 @@ $provider->script(qr{GET /one/}, { body => { status => 'processing' } },
     { status => 429, headers => { 'Retry-After' => 7 } },
     { body => { status => 'completed', url => 'https://cdn.test/v' } });
 my $job = generate('one');
-ok((wait_for { attempt($job, 'deadline <= now()') eq 't' } 15),
+ok((wait_for { attempt($job, 'deadline <= now()') eq 't' }),
     'the deadline passes');
 is(attempt($job, 'state'), 'accepted', 'without an answer it is not lost');
-ok((wait_for { job($job) =~ /^(?:completed|failed)/ } 15), 'it ends');
+ok((wait_for { job($job) =~ /^(?:completed|failed)/ }), 'it ends');
 is(job($job), 'completed https://cdn.test/v', 'by its last poll');
 
 
@@ -98,12 +98,12 @@ for my $answer ({ status => 503 }, { status => 401 }, { body => 'oops' }) {
     my $what = $answer->{status} // 'no JSON';
     $job = generate('one');
     wait_for { attempt($job, 'deadline <= now() AND polls > last_poll')
-        eq 't' } 15;
+        eq 't' };
     is(attempt($job, 'state'), 'accepted', "$what does not end it");
     $pg->query("UPDATE vidgen.attempts SET due = now()
         WHERE job_id = '$job'");
     $provider->on(qr{GET /one/}, body => { status => 'processing' });
-    wait_for { job($job) =~ /^failed/ } 15 if $what eq '503';
+    wait_for { job($job) =~ /^failed/ } if $what eq '503';
     is(job($job), 'failed no result came', 'what says something does')
         if $what eq '503';
 }
@@ -112,8 +112,8 @@ for my $answer ({ status => 503 }, { status => 401 }, { body => 'oops' }) {
 # nobody to ask
 
 $job = generate('told');
-ok((wait_for { job($job) =~ /^failed/ } 15),
+ok((wait_for { job($job) =~ /^failed/ }),
     'without polls the deadline alone decides');
 ok((wait_for { $pg->value(q{SELECT count(*) FROM video_jobs
-    WHERE status NOT IN ('completed', 'failed')}) == 0 } 15), 'all end');
+    WHERE status NOT IN ('completed', 'failed')}) == 0 }), 'all end');
 is_deeply([wrong_books($pg)], [], 'the books are right');

@@ -129,13 +129,13 @@ is(scalar polls(qr{^/requests/}), 2, 'once');
 # given back until then
 
 $provider->on(qr{GET /busy/}, status => 429,
-    headers => { 'Retry-After' => 4 }, delay => 0.5);
+    headers => { 'Retry-After' => 8 }, delay => 0.5);
 is(scalar generate('busy', 24), 24, 'jobs of a busy provider');
 ok((wait_for { $pg->value(q{SELECT count(*) FROM vidgen.attempts
     WHERE provider = 'busy' AND polls > 0 AND poll_lease IS NULL
     AND due > now() + interval '1 s'}) == 24 }), 'all are given back');
 is($pg->value(q{SELECT count(*) FROM vidgen.attempts WHERE provider = 'busy'
-    AND due > now() + interval '6 s'}), 0, 'until the pause ends');
+    AND due > now() + interval '12 s'}), 0, 'until the pause ends');
 my $asked = polls(qr{^/busy/});
 cmp_ok($asked, '<', 24, 'not all had been asked for');
 
@@ -145,7 +145,7 @@ $provider->on(qr{GET /busy/}, body => { status => 'processing' },
     delay => 0.9);
 my $second = nginx();
 ok((wait_for { $pg->value(q{SELECT count(*) FROM vidgen.attempts
-    WHERE provider = 'busy' AND progress = 'processing'}) == 24 } 20),
+    WHERE provider = 'busy' AND progress = 'processing'}) == 24 }),
     'two edges ask afterwards');
 my %times;
 push @{ $times{ $_->{uri} } }, $_->{time} for polls(qr{^/busy/});
@@ -172,7 +172,7 @@ wait_for {
         WHERE provider LIKE 'slow-%'})->[0] };
     $most = $leased if $leased > $most;
     $ended == 16 * $slow;
-} 30;
+} 60;
 is($ended, 16 * $slow, 'many slow providers: all end');
 cmp_ok($most, '<=', 96, 'no more are leased than are asked for');
 

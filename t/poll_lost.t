@@ -33,7 +33,7 @@ http {
     %%HTTP%%
     vidgen_database "%%DB%%";
     vidgen_secret   env:VIDGEN_SECRET;
-    vidgen_monitor  poll=200ms overdue=1s interval=1h;
+    vidgen_monitor  poll=200ms overdue=8s interval=1h;
 
     vidgen_provider silent {
         submit  { url %%BASE%%/silent; body /webhook_url $vidgen_webhook_url;
@@ -100,7 +100,7 @@ my @answers = many(60, 'POST', $nginx->url('/generate-video'),
 is(scalar(grep { $_->{status} == 200 } @answers), 60, 'accepted');
 ok((wait_for { $pg->value("SELECT count(*) FROM video_jobs
     WHERE status = 'completed'
-    AND video_url = 'https://cdn.test/polled.mp4'") == 60 } 20),
+    AND video_url = 'https://cdn.test/polled.mp4'") == 60 }),
     'every job is completed');
 
 
@@ -113,7 +113,7 @@ my ($headers, $body) = $provider->signed_webhook(id => $id,
 my $answer = post($hook, $body, $headers);
 is($answer->{status}, 200, 'completed without a URL: taken');
 unlike(job($job), qr/^completed/, 'but not believed');
-ok((wait_for { polls($id) > 0 } 0.9), 'polled at once');
+ok((wait_for { polls($id) > 0 } 5), 'polled at once');
 ok((wait_for { job($job) =~ /^processing/ }), 'the poll says: processing');
 $provider->on(qr{GET /requests/\Q$id\E$}, body => \%done);
 ok((wait_for { job($job) eq 'completed https://cdn.test/polled.mp4' }),
@@ -126,7 +126,7 @@ ok((wait_for { job($job) eq 'completed https://cdn.test/polled.mp4' }),
 ($headers, $body) = $provider->signed_webhook(id => $id,
     status => 'in_moderation');
 is(post($hook, $body, $headers)->{status}, 200, 'an unknown word: taken');
-ok((wait_for { polls($id) > 0 } 0.9), 'polled at once');
+ok((wait_for { polls($id) > 0 } 5), 'polled at once');
 like(job($job), qr/^(?:queued|processing)/, 'it is no failure');
 $provider->on(qr{GET /requests/\Q$id\E$}, body => \%done);
 ok((wait_for { job($job) =~ /^completed/ }), 'the poll has the result');
@@ -146,7 +146,7 @@ like($hook, qr/&token=[0-9a-f]{32}$/, 'its URL has a capability');
 (undef, $body) = $provider->signed_webhook(id => $id,
     video_url => 'https://evil.test/v.mp4');
 is(post($hook, $body)->{status}, 200, 'an unsigned webhook: taken');
-ok((wait_for { polls($id) > 0 } 0.9), 'polled at once');
+ok((wait_for { polls($id) > 0 } 5), 'polled at once');
 unlike(job($job), qr/^completed/, 'not believed');
 $provider->on(qr{GET /requests/\Q$id\E$}, body => \%done);
 ok((wait_for { job($job) =~ /^completed/ }), 'the poll is');

@@ -35,7 +35,7 @@ events { }
 http {
     %%HTTP%%
     vidgen_database "%%DB%%";
-    vidgen_monitor  poll=200ms timeout=500ms interval=1h;
+    vidgen_monitor  poll=200ms timeout=5s interval=1h;
 
     vidgen_provider class {
         base    %%BASE%%;

@@ -71,7 +71,7 @@ http {
 
     vidgen_database  env:DATABASE_URL timeout=2s;
     vidgen_secret    env:CAPABILITY;
-    vidgen_monitor   interval=100ms timeout=200ms fails=30 poll=100ms;
+    vidgen_monitor   interval=100ms timeout=2s fails=30 poll=100ms;
     vidgen_alert     telegram token=env:BOT_TOKEN chat=1 url=%%BOT%%
                      every=0;
 
@@ -165,8 +165,8 @@ http {
         listen 127.0.0.1:%%PORT%%;
 
         vidgen_webhook_url            http://127.0.0.1:%%PORT%%/hook;
-        vidgen_attempt_timeout        300ms;
-        vidgen_next_provider_timeout  2s;
+        vidgen_attempt_timeout        1s;
+        vidgen_next_provider_timeout  5s;
         vidgen_next_provider          error timeout http_5xx http_429
                                       invalid_answer;
         vidgen_retry                  attempts=1;
@@ -212,7 +212,7 @@ my @ways = ({}, { status => 500, body => \%echo },
     { status => 422, body => \%long }, { status => 422, body => \%odd },
     { body => 'no JSON' },
     { body => {} }, { drop => 'before' }, { drop => 'after' },
-    { drop => 'middle' }, { delay => 1 }, { status => 302,
+    { drop => 'middle' }, { delay => 3 }, { status => 302,
         headers => { Location => 'http://127.0.0.1:1/' } }, { status => 429 });
 
 for my $way (@ways) {

@@ -32,7 +32,7 @@ http {
     vidgen_monitor  off;
 
     client_max_body_size 300k;
-    lingering_timeout    100ms;
+    lingering_timeout    2s;
 
     vidgen_provider p {
         webhook {

@@ -58,7 +58,7 @@ http {
         location /timeout/ {
             vidgen_verify       p;
             proxy_pass          %%APP%%/;
-            proxy_read_timeout  300ms;
+            proxy_read_timeout  2s;
         }
 
         location /nobody/ {
@@ -115,7 +115,7 @@ is_deeply([@log[-2, -1]], ['503 released 1', '200 passed 1'],
 
 $app->next(drop => 'after');
 retried('a connection that is closed', '/', 502);
-$app->next(delay => 2);
+$app->next(hang => 1);
 retried('no answer in time', '/timeout/', 504);
 
 my @request = hook('/nobody/', id => 'nobody');
