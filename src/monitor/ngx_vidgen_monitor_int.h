@@ -33,7 +33,7 @@ struct ngx_vidgen_monitor_s {
     ngx_event_t                  tick;       /* cancelable */
     ngx_msec_t                   period;     /* between ticks */
     ngx_msec_t                   started;
-    ngx_msec_t                   answered;   /* by the database, the last time */
+    ngx_msec_t                   answered;   /* by the database, last */
     ngx_uint_t                   seeding;    /* questions to the health log */
     ngx_queue_t                  rows;       /* for it, since the last tick */
 
