@@ -9,7 +9,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Test::More tests => 55;
+use Test::More tests => 56;
 
 use VidgenTest::Books qw(balance customer everything wrong_books);
 use VidgenTest::Edge;
@@ -124,6 +124,9 @@ is("$answer->{status} $answer->{json}{code}", '409 still_running',
     'it is still running');
 is($answer->{headers}{'retry-after'}, 1, 'when to come again');
 is(ask('two', prompt => 'q')->{status}, 422, 'a mismatch comes first');
+is($pg->value("SELECT lease - since FROM vidgen.attempts
+    WHERE state = 'sending'"), '00:01:10',
+    'for a minute more than an attempt may last');
 
 is($provider->release, 1, 'the provider answers');
 $first = wait_answer($running);
