@@ -143,13 +143,14 @@ END $$;
 
 -- Claims the keys of calls, or answers from what is stored under them: mismatch
 -- before replay, running and processing.  The caller holds the advisory locks
--- of the keys, so nobody else claims them; but a row may go away meanwhile,
--- for its generation failed and freed it, or because it has expired.
+-- of the keys, so nobody else claims them; but a row may get its answer or go
+-- away meanwhile, for its generation failed and freed it, or has expired.
 
 CREATE OR REPLACE FUNCTION vidgen.claim_keys(p_calls vidgen.generation[])
 RETURNS vidgen.generation[]
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
+    v_call     vidgen.generation;
     v_claimed  text[];
     v_gone     boolean;
     r          record;
@@ -211,7 +212,20 @@ BEGIN
                 p_calls[r.i].code := r.response ->> 'code';
 
             ELSE
-                p_calls[r.i] := vidgen.answer_of_job(p_calls[r.i], r.job_id);
+                v_call := vidgen.answer_of_job(p_calls[r.i], r.job_id);
+
+                -- unless its operation has ended since the row was read
+
+                IF v_call.outcome = 'running'
+                   OR EXISTS (SELECT FROM idempotency_log l
+                               WHERE l.idempotency_key = r.key
+                                 AND l.job_id = r.job_id
+                                 AND l.response IS NULL)
+                THEN
+                    p_calls[r.i] := v_call;
+                ELSE
+                    v_gone := true;
+                END IF;
             END IF;
         END LOOP;
 

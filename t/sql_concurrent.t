@@ -5,7 +5,7 @@
 use strict;
 use warnings;
 
-use Test::More tests => 42;
+use Test::More tests => 50;
 use Time::HiRes qw(sleep time);
 
 use VidgenTest::Postgres;
@@ -162,6 +162,40 @@ for my $case (['COMMIT', 'closed'], ['ROLLBACK', 'absent']) {
     ok($waits->($two), 'abandon waits for a begin');
     $one->query($end);
     is(($two->finish_call)[0]{outcome}, $outcome, "... $end: $outcome");
+}
+
+
+# --- a key whose operation ends while another call looks at its job
+
+$sql->query(q{
+    ALTER FUNCTION vidgen.answer_of_job RENAME TO answer_of_job_now;
+    CREATE FUNCTION vidgen.answer_of_job(INOUT g vidgen.generation,
+        p_job uuid)
+    LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+    BEGIN
+        PERFORM pg_advisory_xact_lock(42);
+        g := vidgen.answer_of_job_now(g, p_job);
+    END $$});
+
+for my $case (
+    ['is accepted', 'replay 200', submitted => { provider_job_id => 'py' }],
+    ['may have it', 'processing -', abandon => { state => 'unknown' }],
+    ['was refused', 'replay 422', abandon => { answer_status => 422,
+        answer_error => 'no', answer_code => 'provider_refused' }],
+    ['has failed', 'go -', abandon => { state => 'unsent' }])
+{
+    my ($name, $outcome, $call, $args) = @$case;
+    $sql->call(begin => { job => "y $name", attempt => "ya $name",
+        key => $name });
+    $one->query('SELECT pg_advisory_lock(42)');
+    $two->start_call(begin => { job => "z $name", attempt => "za $name",
+        key => $name });
+    ok($waits->($two), "$name: another call waits");
+    $sql->call($call => { job => "y $name", attempt => "ya $name", %$args });
+    $one->query('SELECT pg_advisory_unlock(42)');
+    my ($r) = $two->finish_call;
+    is("$r->{outcome} " . ($r->{http_status} // '-'), $outcome,
+        "... and is told what is true now");
 }
 
 
