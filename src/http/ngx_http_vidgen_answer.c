@@ -163,6 +163,8 @@ ngx_http_vidgen_answer_begin(ngx_http_vidgen_operation_t *op,
 
     if (ngx_vidgen_store_is(&row->outcome, "replay")) {
 
+        ngx_memzero(&stored, sizeof(ngx_vidgen_store_submitted_row_t));
+
         stored.outcome = row->outcome;
         stored.job = row->job;
         stored.http_status = row->http_status;
