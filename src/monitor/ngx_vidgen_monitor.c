@@ -240,5 +240,5 @@ ngx_vidgen_monitor_tick(ngx_event_t *ev)
     ngx_vidgen_sweep_tick(monitor);
     ngx_vidgen_alert_tick(monitor);
 
-    ngx_add_timer(&monitor->tick, monitor->period);
+    ngx_add_timer(&monitor->tick, ngx_vidgen_probe_wait(monitor));
 }

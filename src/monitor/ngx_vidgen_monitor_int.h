@@ -127,6 +127,9 @@ void ngx_vidgen_chronicle_say(ngx_vidgen_monitor_t *monitor,
 ngx_int_t ngx_vidgen_probe_create(ngx_vidgen_monitor_t *monitor);
 void ngx_vidgen_probe_tick(ngx_vidgen_monitor_t *monitor);
 
+/* ms until the next probe or tick */
+ngx_msec_t ngx_vidgen_probe_wait(ngx_vidgen_monitor_t *monitor);
+
 ngx_int_t ngx_vidgen_poll_create(ngx_vidgen_monitor_t *monitor);
 void ngx_vidgen_poll_tick(ngx_vidgen_monitor_t *monitor);
 

@@ -86,6 +86,33 @@ ngx_vidgen_probe_tick(ngx_vidgen_monitor_t *monitor)
 }
 
 
+ngx_msec_t
+ngx_vidgen_probe_wait(ngx_vidgen_monitor_t *monitor)
+{
+    ngx_uint_t            i;
+    ngx_msec_t            wait;
+    ngx_vidgen_prober_t  *probe;
+
+    wait = monitor->period;
+
+    for (i = 0; i < monitor->conf->providers->nelts; i++) {
+        probe = &monitor->probes[i];
+
+        if (!probe->scheduled || probe->pool) {
+            continue;
+        }
+
+        if (ngx_vidgen_monitor_due(probe->next)) {
+            return 1;
+        }
+
+        wait = ngx_min(wait, probe->next - ngx_current_msec);
+    }
+
+    return wait;
+}
+
+
 /*
  * The first one here: not if one was made within the interval, and not while
  * another process may be at it, or each reload would be a round of probes.
@@ -184,8 +211,12 @@ ngx_vidgen_probe_done(ngx_vidgen_fetch_request_t *request)
 
     answer = &request->answer;
 
-    probe->next = ngx_current_msec
+    /* from start to start, unless it has taken longer than that */
+
+    if (ngx_vidgen_monitor_due(probe->next)) {
+        probe->next = ngx_current_msec
               + ngx_vidgen_monitor_jitter(probe->monitor->conf->rule.interval);
+    }
 
     if (answer->outcome == NGX_VIDGEN_FETCH_FAILED) {
         ngx_vidgen_probe_complain(probe, answer->detail);
