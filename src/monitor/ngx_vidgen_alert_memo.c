@@ -115,7 +115,11 @@ ngx_vidgen_alert_keep(ngx_vidgen_alert_t *alert)
     if (alert->filed) {
         ngx_vidgen_alert_write(alert);
 
-    } else if (ngx_delete_file(alert->file) == NGX_FILE_ERROR) {
+    } else if (ngx_delete_file(alert->file) == NGX_FILE_ERROR
+               && ngx_errno != NGX_ENOENT)
+    {
+        /* during an upgrade of the binary another process may have done it */
+
         ngx_log_error(NGX_LOG_ERR, alert->monitor->log, ngx_errno,
                       "vidgen: " ngx_delete_file_n " \"%s\" failed",
                       alert->file);
