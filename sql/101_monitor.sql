@@ -61,8 +61,8 @@ END $$;
 
 -- What the log knows of providers, for an nginx that knows nothing: status
 -- NULL where there is no row.  since: when it came into that status, as far as
--- the latest 10000 rows say, else when the log begins.  Seconds since the
--- epoch.
+-- the latest 10000 rows say, else when the log begins; NULL: it has always been
+-- healthy.  Seconds since the epoch.
 
 CREATE OR REPLACE FUNCTION vidgen.health_seed(p_provider text[])
 RETURNS TABLE (ord integer, status text, response_time_ms integer,
@@ -82,17 +82,18 @@ BEGIN
              WHERE h.provider_name = e.provider AND h.checked_at <= now()
              ORDER BY h.checked_at DESC LIMIT 1) l ON true
       LEFT JOIN LATERAL
+           (SELECT o.checked_at
+              FROM (SELECT r.checked_at, r.status
+                      FROM provider_health_log r
+                     WHERE r.provider_name = e.provider
+                     ORDER BY r.checked_at DESC LIMIT 10000) o
+             WHERE o.status <> l.status
+             ORDER BY o.checked_at DESC LIMIT 1) c ON true
+      LEFT JOIN LATERAL
            (SELECT min(h.checked_at) AS since FROM provider_health_log h
              WHERE h.provider_name = e.provider
-               AND h.checked_at > coalesce(
-                   (SELECT o.checked_at
-                      FROM (SELECT r.checked_at, r.status
-                              FROM provider_health_log r
-                             WHERE r.provider_name = e.provider
-                             ORDER BY r.checked_at DESC LIMIT 10000) o
-                     WHERE o.status <> l.status
-                     ORDER BY o.checked_at DESC LIMIT 1), '-infinity')) f
-        ON true
+               AND h.checked_at > coalesce(c.checked_at, '-infinity')) f
+        ON l.status <> 'healthy' OR c.checked_at IS NOT NULL
      ORDER BY e.ord;
 END $$;
 

@@ -11,7 +11,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Test::More tests => 14;
+use Test::More tests => 15;
 
 use VidgenTest::Http qw(get);
 use VidgenTest::Nginx;
@@ -89,6 +89,8 @@ ok((wait_for { health('bad')->{status} eq 'down' }),
     'the log says that it is down');
 is(health('bad')->{last_check}, $bad->{last_check}, 'since when that is known');
 is(health('bad')->{consecutive_failures}, 1, 'and its failures');
+is_deeply([map { $_->{since} } health('bad'), health('good')],
+    [$bad->{since}, undef], 'since when, if it ever changed');
 ok($provider->wait_requests(1), 'what was checked long ago is probed');
 is_deeply([map { $_->{uri} } @{ $provider->requests }], ['/good'],
     'the others are not');
