@@ -236,7 +236,8 @@ END $$;
 
 -- What became of a message.  p_sent false: it could not be delivered, and is
 -- not to be tried by anybody before p_pause_ms.  p_alone: this nginx has said
--- it while the database was away, so that it is known from now on.
+-- it while the database was away, so that it is known from now on; but not
+-- that the database itself was, where another one has seen it since.
 
 CREATE OR REPLACE FUNCTION vidgen.alerted(p_subject text[], p_kind text[],
     p_since bigint[], p_sent boolean[], p_alone boolean[],
@@ -262,7 +263,9 @@ BEGIN
                 ON CONFLICT (provider) DO UPDATE
                SET status = excluded.status, since = excluded.since,
                    announced = now(), said = coalesce(excluded.said, a.said),
-                   tried = true, lease = NULL;
+                   tried = true, lease = NULL
+             WHERE a.provider <> '*database' OR a.status = 'down'
+                OR a.since < excluded.since;
 
         ELSIF e.sent THEN
             UPDATE vidgen.alerts a
