@@ -121,7 +121,7 @@ events { }
 http {
     %%HTTP%%
     vidgen_database "%%DB%%";
-    vidgen_monitor  interval=300ms timeout=2s slow=1s $settings;
+    vidgen_monitor  interval=300ms timeout=4s slow=1s $settings;
     $definitions
     server { listen 127.0.0.1:%%PORT%%; location = /h { vidgen_health; } }
 }
