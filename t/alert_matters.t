@@ -34,7 +34,7 @@ events { }
 http {
     %%HTTP%%
     vidgen_database "%%DB%%";
-    vidgen_monitor  interval=1h timeout=1s poll=200ms unknown=1h;
+    vidgen_monitor  interval=1h timeout=3s poll=200ms unknown=1h;
     vidgen_alert    telegram token=1:x chat=1 url=%%TELEGRAM%% every=0;
 
     vidgen_provider one {

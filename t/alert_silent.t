@@ -32,8 +32,8 @@ my $nginx = VidgenTest::Nginx->new(
 events { }
 http {
     %%HTTP%%
-    vidgen_database "%%DB%%" timeout=1s;
-    vidgen_monitor  interval=1h timeout=1s;
+    vidgen_database "%%DB%%" timeout=3s;
+    vidgen_monitor  interval=1h timeout=3s;
     vidgen_alert    telegram token=1:x chat=1 url=%%TELEGRAM%%;
 
     vidgen_provider one {
@@ -53,7 +53,7 @@ sub message {
 
 ok((wait_for { $proxy->stat->{open} >= 3 }), 'it is connected');
 my $asked = $proxy->stat->{steps};
-ok((wait_for { $proxy->stat->{steps} > $asked } 30),
+ok((wait_for { $proxy->stat->{steps} > $asked } 60),
     'a question now and then, for nothing else is asked');
 
 $proxy->hold;
@@ -62,5 +62,5 @@ $proxy->release;
 like(message(2), qr/<b>Database Reachable Again/, 'and again it does');
 
 $asked = $proxy->stat->{steps};
-ok((wait_for { $proxy->stat->{steps} > $asked + 1 } 40), 'it is asked');
+ok((wait_for { $proxy->stat->{steps} > $asked + 1 } 60), 'it is asked');
 is(scalar @{ $telegram->requests }, 2, 'nothing more is told');

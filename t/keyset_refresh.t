@@ -46,12 +46,12 @@ EOT
 
 # three more of one, and the first of each other
 
-my $requests = $provider->wait_requests(4 + 3, 40) // [];
+my $requests = $provider->wait_requests(4 + 3, 60) // [];
 my %asked;
 push @{ $asked{ $_->{uri} } }, $_->{time} for @$requests;
 my $times = $asked{'/short'} // [];
 
-is(scalar @$times, 4, 'again and again');
+cmp_ok(scalar @$times, '>=', 4, 'again and again');
 my @early = grep { $times->[$_] - $times->[$_ - 1] < 1 } 1 .. $#$times;
 is(scalar @early, 0, 'not at once');
 is(join(' ', map { scalar @{ $asked{"/$_"} // [] } } qw(never long odd)),
