@@ -122,12 +122,14 @@ is_deeply([messages()], [qw(Down Recovered Down Recovered Recovered)],
     'once');
 
 $telegram->forget_requests;
+my $lost = time;
 sick();
 ok(seen('down', @nginx), 'another one without a database');
 ok((wait_for { messages() >= 2 }), 'each edge says it');
 $pg->start;
-ok((wait_for { my $row = $pg->query('SELECT status, announced IS NOT NULL
-    FROM vidgen.alerts WHERE provider = \'one\'')->[0];
+ok((wait_for { my $row = $pg->query("SELECT status, announced IS NOT NULL
+    AND since >= to_timestamp($lost) FROM vidgen.alerts
+    WHERE provider = 'one'")->[0];
     $row && $row->[0] eq 'down' && $row->[1] eq 't'
     && $pg->value("SELECT count(*) FROM pg_stat_activity
         WHERE usename = 'edge'") == 10 }),

@@ -153,7 +153,8 @@ is(status($job), 'completed', 'the job is completed');
 is(fetches(), $before + 1, 'one fetch');
 ($job, $id, $url) = generate();
 is(webhook($old, $id, $url)->{status}, 200, 'the old one is still there');
-webhook($foreign, $id, $url) for 1 .. 30;
+my $began = time;
+webhook($foreign, $id, $url) while time < $began + 9;
 cmp_ok(fetches(), '<=', $before + 5, 'forgeries do not cause a fetch each');
 
 
