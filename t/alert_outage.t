@@ -111,7 +111,7 @@ $probe{well}->();
 ok($telegram->wait_requests(2), 'its end: a message');
 is_deeply([messages()], [$down, $up], 'about that');
 like(text($telegram->requests->[1]),
-    qr/^\Q$up\E\nafter \d+ s, since: [\d-]+ [\d:]+ UTC\nseen by: \S+$/,
+    qr/^\Q$up\E\nafter \d[\w ]* s, since: [\d-]+ [\d:]+ UTC\nseen by: \S+$/,
     'with the length');
 log_has($nginx, 12, qr/probe of /);
 is(scalar messages(), 2, 'and no more');
