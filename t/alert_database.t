@@ -30,8 +30,8 @@ my @nginx = map { VidgenTest::Nginx->new(
 events { }
 http {
     %%HTTP%%
-    vidgen_database "%%DB%%" timeout=1s;
-    vidgen_monitor  interval=1h timeout=1s;
+    vidgen_database "%%DB%%" timeout=3s;
+    vidgen_monitor  interval=1h timeout=3s;
     vidgen_alert    telegram token=1:x chat=1 url=%%TELEGRAM%% every=0;
 
     vidgen_provider one {

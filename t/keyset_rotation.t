@@ -47,7 +47,7 @@ events { }
 http {
     %%HTTP%%
     vidgen_database "%%DB%%";
-    vidgen_monitor  interval=1h timeout=2s;
+    vidgen_monitor  interval=1h timeout=10s;
 
     include %%PREFIX%%/fal.conf;
 
