@@ -42,10 +42,12 @@ END $$;
 
 
 -- Advisory locks until the end of the transaction, in one order for everybody.
--- Whoever takes them takes them before any other lock.
+-- Whoever takes them takes them before any other lock, so those before us have
+-- short transactions: for these it is worth to wait longer than nginx waits for
+-- a row, which anybody may hold for ever.
 
 CREATE OR REPLACE FUNCTION vidgen.lock_names(p_names text[]) RETURNS void
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '500ms' AS $$
 DECLARE
     v_done  text;
 BEGIN

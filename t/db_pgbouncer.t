@@ -9,14 +9,15 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Test::More tests => 9;
+use Test::More tests => 13;
 
 use VidgenTest::Books qw(customer wrong_books);
 use VidgenTest::Edge;
-use VidgenTest::Http qw(get many post);
+use VidgenTest::Http qw(get many post send_request wait_answer);
 use VidgenTest::Postgres;
 use VidgenTest::Provider;
-use VidgenTest::Util qw(free_port reap slurp spawn spew wait_for);
+use VidgenTest::Session;
+use VidgenTest::Util qw(free_port patience reap slurp spawn spew wait_for);
 
 my $pg = VidgenTest::Postgres->new(fsync => 0,
     settings => { log_statement => 'all' });
@@ -100,5 +101,27 @@ is(get($nginx->url("/jobs/$job"))->{json}{status}, 'failed',
 is($pg->value("SELECT count(*) FROM pg_stat_activity
     WHERE usename = 'edge'"), 2, 'over two server connections');
 unlike($pg->log, qr/execute vidgen_/, 'no statement was prepared');
-unlike($pg->log, qr/ERROR|FATAL/, 'no error at the server');
+unlike($pg->log =~ s/ERROR:.*due to lock timeout//gr, qr/ERROR|FATAL/,
+    'no error at the server but of a machine that is slow');
+
+# a locked row, and no session that knows how long to wait for it
+
+$provider->forget_requests;
+many(20, @generate);
+my ($blocked, @others) = map { ['POST', $nginx->url('/video-webhook'),
+    $provider->signed_webhook(id => $_->{id})] } @{ $provider->requests };
+my $id = $provider->requests->[0]{id};
+my $session = VidgenTest::Session->new($pg);
+$session->run("BEGIN; SELECT FROM video_jobs WHERE provider_job_id = '$id'
+    FOR UPDATE");
+my $call = send_request(@$blocked);
+my @answers = many(@others);
+is(statuses(@answers), '200: 19', 'a locked row: the others are applied');
+my ($slowest) = sort { $b <=> $a } map { $_->{time} } @answers;
+cmp_ok($slowest, '<', 1.5 * patience(), 'soon');
+ok(wait_for { $pg->log =~ /canceling statement due to lock timeout/ },
+    'the one is tried in vain');
+$session->run('COMMIT');
+is(wait_answer($call)->{status}, 200, 'and applied when the row is free');
+
 is_deeply([wrong_books($pg)], [], 'the books are right');

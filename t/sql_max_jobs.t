@@ -9,9 +9,11 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
-use Test::More tests => 31;
+use Test::More tests => 33;
+use Time::HiRes qw(time);
 
 use VidgenTest::Postgres;
+use VidgenTest::Session;
 use VidgenTest::Sql qw(id);
 
 my $pg = VidgenTest::Postgres->new(fsync => 0);
@@ -133,5 +135,15 @@ is($stored->('k5'), '- - -', '... the key waits');
 is($abandon->(6, 'queued', answer_status => 422), 'open queued a 200',
     'accepted, the other one refused the content');
 is($stored->('k6'), '200 a queued', '... the key has the better answer');
+
+# --- another transaction has the lock: longer than the caller waits for a row
+
+my $session = VidgenTest::Session->new($pg);
+$session->run("BEGIN; SELECT vidgen.lock_names('{provider:one}')");
+my $began = time;
+is(scalar $pg->sqlstate("SET lock_timeout = '1ms';
+    SELECT vidgen.lock_names('{provider:one}')"), '55P03', 'locked');
+cmp_ok(time - $began, '>', 0.49, '... which is waited for');
+$session->close;
 
 is($pg->deadlocks, 0, 'no deadlock');

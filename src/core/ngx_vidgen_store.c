@@ -14,6 +14,11 @@
 #define NGX_VIDGEN_LANE_GENERATE  1
 #define NGX_VIDGEN_LANE_SWEEP     2
 
+/* the parameters that name what a call locks */
+#define NGX_VIDGEN_KEY_JOB         0x01
+#define NGX_VIDGEN_KEY_USER        0x04
+#define NGX_VIDGEN_KEY_RESULT      0x07  /* provider, attempt, its id there */
+
 
 typedef struct {
     ngx_vidgen_zone_t        *zone;
@@ -61,7 +66,7 @@ static void ngx_vidgen_store_check_server(ngx_vidgen_store_hello_t *hello,
 static ngx_vidgen_pg_statement_t  ngx_vidgen_store_hello_statement = {
     "vidgen_hello",
     "SELECT 1 AS ord, * FROM vidgen.hello()",
-    0, 0, 0, NGX_VIDGEN_PG_CLOSER
+    0, 0, 0, NGX_VIDGEN_PG_CLOSER, 0
 };
 
 
@@ -69,7 +74,8 @@ static ngx_vidgen_pg_statement_t  ngx_vidgen_store_notify_statement = {
     "vidgen_notify",
     "SELECT j.ord, pg_notify('vidgen_job', j.id)"
     " FROM unnest($1::text[]) WITH ORDINALITY j (id, ord)",
-    1, NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE, NGX_VIDGEN_PG_POLL
+    1, NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE, NGX_VIDGEN_PG_POLL,
+    0
 };
 
 
@@ -79,80 +85,80 @@ static ngx_vidgen_pg_statement_t  ngx_vidgen_store_statements[] = {
       "SELECT * FROM vidgen.begin($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11)",
       ngx_vidgen_store_params(ngx_vidgen_store_begin_t),
       NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE,
-      NGX_VIDGEN_PG_BEGIN },
+      NGX_VIDGEN_PG_BEGIN, NGX_VIDGEN_KEY_USER },
 
     { "vidgen_next_attempt",
       "SELECT * FROM vidgen.next_attempt($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)",
       ngx_vidgen_store_params(ngx_vidgen_store_next_attempt_t),
       NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE,
-      NGX_VIDGEN_PG_CLOSER },
+      NGX_VIDGEN_PG_CLOSER, NGX_VIDGEN_KEY_JOB },
 
     { "vidgen_submitted",
       "SELECT * FROM vidgen.submitted($1,$2,$3,$4,$5,$6,$7,$8)",
       ngx_vidgen_store_params(ngx_vidgen_store_submitted_t),
       NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE,
-      NGX_VIDGEN_PG_CLOSER },
+      NGX_VIDGEN_PG_CLOSER, NGX_VIDGEN_KEY_JOB },
 
     { "vidgen_abandon",
       "SELECT * FROM vidgen.abandon($1,$2,$3,$4,$5,$6,$7,$8,$9)",
       ngx_vidgen_store_params(ngx_vidgen_store_abandon_t),
       NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE,
-      NGX_VIDGEN_PG_CLOSER },
+      NGX_VIDGEN_PG_CLOSER, NGX_VIDGEN_KEY_JOB },
 
     { "vidgen_apply",
       "SELECT * FROM vidgen.apply($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12)",
       ngx_vidgen_store_params(ngx_vidgen_store_apply_t),
       NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_APPLY,
-      NGX_VIDGEN_PG_WEBHOOK },
+      NGX_VIDGEN_PG_WEBHOOK, NGX_VIDGEN_KEY_RESULT },
 
     { "vidgen_job",
       "SELECT * FROM vidgen.job($1,$2)",
       ngx_vidgen_store_params(ngx_vidgen_store_job_t),
       NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE,
-      NGX_VIDGEN_PG_POLL },
+      NGX_VIDGEN_PG_POLL, 0 },
 
     { "vidgen_due",
       "SELECT 1 AS ord, * FROM vidgen.due($1,$2,$3,$4)",
       ngx_vidgen_store_params(ngx_vidgen_store_due_t),
-      0, NGX_VIDGEN_LANE_APPLY, NGX_VIDGEN_PG_POLL },
+      0, NGX_VIDGEN_LANE_APPLY, NGX_VIDGEN_PG_POLL, 0 },
 
     { "vidgen_polled",
       "SELECT o.ord, p.n FROM (SELECT vidgen.polled($1,$2,$3,$4) AS n) p,"
       " generate_series(1, cardinality($1)) o (ord)",
       ngx_vidgen_store_params(ngx_vidgen_store_polled_t),
       NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_APPLY,
-      NGX_VIDGEN_PG_POLL },
+      NGX_VIDGEN_PG_POLL, 0 },
 
     { "vidgen_sweep",
       "SELECT 1 AS ord, s.*, vidgen.orphans($1::interval / 2),"
       " (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
       " FROM vidgen.sweep($1,$2,$3,$4) s",
       ngx_vidgen_store_params(ngx_vidgen_store_sweep_t),
-      0, NGX_VIDGEN_LANE_SWEEP, NGX_VIDGEN_PG_POLL },
+      0, NGX_VIDGEN_LANE_SWEEP, NGX_VIDGEN_PG_POLL, 0 },
 
     { "vidgen_health_log",
       "SELECT * FROM vidgen.health_log($1,$2,$3,$4,$5)",
       ngx_vidgen_store_params(ngx_vidgen_store_health_log_t),
       NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE,
-      NGX_VIDGEN_PG_POLL },
+      NGX_VIDGEN_PG_POLL, 0 },
 
     { "vidgen_health_seed",
       "SELECT * FROM vidgen.health_seed($1)",
       ngx_vidgen_store_params(ngx_vidgen_store_health_seed_t),
       NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE,
-      NGX_VIDGEN_PG_POLL },
+      NGX_VIDGEN_PG_POLL, 0 },
 
     { "vidgen_alert",
       "SELECT * FROM vidgen.alert($1,$2,$3,$4,$5,$6,$7)",
       ngx_vidgen_store_params(ngx_vidgen_store_alert_t),
       NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE,
-      NGX_VIDGEN_PG_POLL },
+      NGX_VIDGEN_PG_POLL, 0 },
 
     { "vidgen_alerted",
       "SELECT * FROM vidgen.alerted($1,$2,$3,$4,$5,$6,$7)",
       ngx_vidgen_store_params(ngx_vidgen_store_alerted_t),
       NGX_VIDGEN_STORE_BATCH, NGX_VIDGEN_LANE_GENERATE,
-      NGX_VIDGEN_PG_POLL },
+      NGX_VIDGEN_PG_POLL, 0 },
 };
 
 

@@ -6,11 +6,13 @@
 #include "io/ngx_vidgen_pg_conn.h"
 #include "io/ngx_vidgen_pg_flight.h"
 #include "io/ngx_vidgen_pg_int.h"
+#include "io/ngx_vidgen_pg_locked.h"
 
 
 static void ngx_vidgen_pg_work(ngx_event_t *ev);
 static void ngx_vidgen_pg_reopen(ngx_vidgen_pg_t *pg);
 static void ngx_vidgen_pg_deadline(ngx_event_t *ev);
+static void ngx_vidgen_pg_forget_all(ngx_vidgen_pg_t *pg);
 static void ngx_vidgen_pg_forget(ngx_queue_t *calls);
 static ngx_int_t ngx_vidgen_pg_check(ngx_vidgen_pg_t *pg,
     ngx_vidgen_pg_call_t *call);
@@ -45,8 +47,14 @@ ngx_vidgen_pg_create(ngx_cycle_t *cycle, ngx_vidgen_pg_conf_t *conf)
     pg->pool = pool;
     pg->log = cycle->log;
     pg->timeout = conf->timeout;
+    pg->company = 1;
     pg->ident.fd = (ngx_socket_t) -1;
 
+    /* no more than there may be at providers anyway */
+
+    pg->places = ngx_max(conf->queue, cycle->connection_n);
+
+    ngx_queue_init(&pg->rows);
     ngx_queue_init(&pg->later);
     ngx_queue_init(&pg->free);
 
@@ -80,21 +88,13 @@ ngx_vidgen_pg_create(ngx_cycle_t *cycle, ngx_vidgen_pg_conf_t *conf)
 void
 ngx_vidgen_pg_destroy(ngx_vidgen_pg_t *pg)
 {
-    ngx_uint_t             i;
-    ngx_vidgen_pg_lane_t  *lane;
-    ngx_vidgen_pg_line_t  *line;
+    ngx_uint_t  i;
 
     for (i = 0; i < pg->conf->connections; i++) {
         ngx_vidgen_pg_conn_close(&pg->conns[i]);
     }
 
-    for (lane = pg->lanes; lane; lane = lane->next) {
-        for (line = lane->lines; line; line = line->next) {
-            ngx_vidgen_pg_forget(&line->calls);
-        }
-    }
-
-    ngx_vidgen_pg_forget(&pg->later);
+    ngx_vidgen_pg_forget_all(pg);
 
     if (pg->pause.timer_set) {
         ngx_del_timer(&pg->pause);
@@ -117,7 +117,8 @@ ngx_vidgen_pg_destroy(ngx_vidgen_pg_t *pg)
 ngx_int_t
 ngx_vidgen_pg_start(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_call_t *call)
 {
-    ngx_event_t  *deadline;
+    ngx_event_t           *deadline;
+    ngx_vidgen_pg_call_t  *first;
 
     if (!call->reserved
         && (ngx_vidgen_pg_full(pg)
@@ -132,7 +133,17 @@ ngx_vidgen_pg_start(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_call_t *call)
     }
 
     call->doubt = 0;
-    call->alone = 0;
+    call->blocked = 0;
+    call->behind = 0;
+    call->company = 0;
+    call->tries = 0;
+    call->key = 0;
+
+    first = ngx_vidgen_pg_locked_first(pg, call);
+
+    if (first && !call->reserved && ngx_vidgen_pg_locked_full(pg)) {
+        return NGX_BUSY;
+    }
 
     /* not cancelable: a worker does not exit before its calls are answered */
 
@@ -146,7 +157,12 @@ ngx_vidgen_pg_start(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_call_t *call)
 
     ngx_add_timer(deadline, call->timeout ? call->timeout : pg->timeout);
 
-    ngx_vidgen_pg_enqueue(pg, call);
+    if (first) {
+        ngx_vidgen_pg_locked_follow(pg, first, call);
+
+    } else {
+        ngx_vidgen_pg_enqueue(pg, call);
+    }
 
     return NGX_OK;
 }
@@ -155,7 +171,7 @@ ngx_vidgen_pg_start(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_call_t *call)
 ngx_int_t
 ngx_vidgen_pg_reserve(ngx_vidgen_pg_t *pg)
 {
-    if (ngx_vidgen_pg_full(pg)) {
+    if (ngx_vidgen_pg_full(pg) || pg->reserved >= pg->places) {
         return NGX_BUSY;
     }
 
@@ -239,6 +255,14 @@ ngx_vidgen_pg_finish(ngx_vidgen_pg_call_t *call,
     }
 
     call->flight = NULL;
+
+    if (call->blocked || call->behind) {
+        ngx_vidgen_pg_locked_leave(ngx_queue_data(call->deadline.data,
+                                                  ngx_vidgen_pg_t, ident),
+                             call,
+                             result->outcome == NGX_VIDGEN_PG_DONE
+                             || result->outcome == NGX_VIDGEN_PG_REJECTED);
+    }
 
     call->handler(call, result);
 }
@@ -377,6 +401,37 @@ ngx_vidgen_pg_deadline(ngx_event_t *ev)
 
 
 static void
+ngx_vidgen_pg_forget_all(ngx_vidgen_pg_t *pg)
+{
+    ngx_queue_t           *q;
+    ngx_vidgen_pg_lane_t  *lane;
+    ngx_vidgen_pg_line_t  *line;
+    ngx_vidgen_pg_call_t  *call;
+
+    for (q = ngx_queue_head(&pg->rows);
+         q != ngx_queue_sentinel(&pg->rows);
+         q = ngx_queue_next(q))
+    {
+        call = ngx_queue_data(q, ngx_vidgen_pg_call_t, row);
+        ngx_vidgen_pg_forget(&call->followers);
+    }
+
+    for (lane = pg->lanes; lane; lane = lane->next) {
+
+        for (line = lane->lines; line; line = line->next) {
+            ngx_vidgen_pg_forget(&line->calls);
+        }
+
+        if (lane->rest.timer_set) {
+            ngx_del_timer(&lane->rest);
+        }
+    }
+
+    ngx_vidgen_pg_forget(&pg->later);
+}
+
+
+static void
 ngx_vidgen_pg_forget(ngx_queue_t *calls)
 {
     ngx_queue_t           *q;
@@ -425,6 +480,5 @@ ngx_vidgen_pg_check(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_call_t *call)
 static ngx_uint_t
 ngx_vidgen_pg_full(ngx_vidgen_pg_t *pg)
 {
-    return pg->waiting - pg->waiting_reserved + pg->reserved
-           >= pg->conf->queue;
+    return pg->waiting - pg->waiting_reserved >= pg->conf->queue;
 }

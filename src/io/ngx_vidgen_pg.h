@@ -16,6 +16,9 @@
  * transaction.  Each started call gets its handler called exactly once, never
  * before ngx_vidgen_pg_start() returned.
  *
+ * Calls are served in the order in which they came, but a call that finds a
+ * row locked by somebody else lets the others go first.
+ *
  * Every statement must be safe to execute twice with the same parameters:
  * after a lost connection the bridge sends the same call again, on another
  * connection, until the call's deadline.
@@ -55,6 +58,10 @@ typedef struct {
     ngx_uint_t                 lane;       /* which connection: modulo their
                                               number */
     ngx_vidgen_pg_priority_e   priority;
+    ngx_uint_t                 key;        /* bits, from 1, of the parameters
+                                              that name what it locks: calls
+                                              with the same values wait for a
+                                              locked row as one; 0: unknown */
 } ngx_vidgen_pg_statement_t;
 
 
@@ -77,8 +84,16 @@ struct ngx_vidgen_pg_call_s {
     unsigned                   queued:1;
     unsigned                   doubt:1;    /* an execution of it may have been
                                               committed */
-    unsigned                   alone:1;    /* not to be batched again */
+    unsigned                   blocked:1;  /* the first of those that wait for
+                                              a locked row */
+    unsigned                   behind:1;   /* another one of them */
+    ngx_uint_t                 company;    /* most calls of an execution that
+                                              it is one of; 0: any number */
+    ngx_uint_t                 tries;      /* while blocked */
+    uint32_t                   key;        /* 0: not computed */
     ngx_queue_t                link;
+    ngx_queue_t                row;        /* of those blocked */
+    ngx_queue_t                followers;  /* of one that is blocked */
     ngx_event_t                deadline;   /* non-cancelable */
     void                      *flight;
     ngx_uint_t                 slot;
@@ -112,7 +127,8 @@ struct ngx_vidgen_pg_conf_s {
     ngx_str_t                  conninfo;      /* resolved from env:, file: */
     ngx_uint_t                 connections;   /* per process */
     ngx_msec_t                 timeout;       /* of a call, from its start */
-    ngx_uint_t                 queue;         /* most waiting calls */
+    ngx_uint_t                 queue;         /* most waiting calls, without
+                                                 those of reserved places */
     ngx_vidgen_pg_statement_t *hello;
     ngx_vidgen_pg_hello_pt     on_hello;
     void                      *hello_data;
@@ -153,15 +169,18 @@ ngx_vidgen_pg_t *ngx_vidgen_pg_create(ngx_cycle_t *cycle,
 void ngx_vidgen_pg_destroy(ngx_vidgen_pg_t *pg);
 
 /*
- * NGX_OK: the handler will be called; NGX_BUSY: the queue is full, or the
- * database was unreachable for longer than timeout= (the handler will not be
- * called: answer 503).  A call with a reserved place is always taken.
+ * NGX_OK: the handler will be called; NGX_BUSY: the queue is full, half of it
+ * waits for locked rows of which the call needs one, or the database was
+ * unreachable for longer than timeout= (the handler will not be called: answer
+ * 503).  A call with a reserved place is always taken.
  */
 ngx_int_t ngx_vidgen_pg_start(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_call_t *call);
 
 /*
- * Holds a place in the queue for a later call with `reserved` set.  NGX_BUSY:
- * none left.  Given back with ngx_vidgen_pg_unreserve() by whoever took it.
+ * Holds a place for a later call with `reserved` set, besides those of the
+ * queue.  NGX_BUSY: the queue is full, or there are as many such places as
+ * nginx has connections, and queue= of them.  Given back with
+ * ngx_vidgen_pg_unreserve() by whoever took it.
  */
 ngx_int_t ngx_vidgen_pg_reserve(ngx_vidgen_pg_t *pg);
 void ngx_vidgen_pg_unreserve(ngx_vidgen_pg_t *pg);

@@ -4,9 +4,11 @@
 #include <libpq-fe.h>
 #include "io/ngx_vidgen_pg_batch.h"
 #include "io/ngx_vidgen_pg_int.h"
+#include "io/ngx_vidgen_pg_locked.h"
 
 
 #define NGX_VIDGEN_PG_SCRATCH_KEEP  (256 * 1024)     /* bytes */
+#define NGX_VIDGEN_PG_PARTS         8                /* of one that failed */
 
 
 static ngx_int_t ngx_vidgen_pg_scratch(ngx_vidgen_pg_t *pg, size_t size);
@@ -30,6 +32,7 @@ void
 ngx_vidgen_pg_batch_collect(ngx_vidgen_pg_line_t *line,
     ngx_vidgen_pg_flight_t *flight)
 {
+    ngx_uint_t             most;
     ngx_queue_t           *q;
     ngx_vidgen_pg_t       *pg;
     ngx_vidgen_pg_call_t  *call;
@@ -40,11 +43,21 @@ ngx_vidgen_pg_batch_collect(ngx_vidgen_pg_line_t *line,
     flight->live = 0;
     flight->timeout = pg->timeout;
 
-    while (flight->n < flight->size && !ngx_queue_empty(&line->calls)) {
+    most = flight->size;
+
+    if (line->lane == pg->locked) {
+        most = ngx_min(most, pg->company);
+    }
+
+    while (!ngx_queue_empty(&line->calls)) {
         q = ngx_queue_head(&line->calls);
         call = ngx_queue_data(q, ngx_vidgen_pg_call_t, link);
 
-        if (call->alone && flight->n) {
+        if (call->company && line->lane != pg->locked) {
+            most = ngx_min(most, call->company);
+        }
+
+        if (flight->n && flight->n >= most) {
             break;
         }
 
@@ -56,10 +69,6 @@ ngx_vidgen_pg_batch_collect(ngx_vidgen_pg_line_t *line,
         flight->calls[flight->n++] = call;
         flight->live++;
         flight->timeout = ngx_max(flight->timeout, call->timeout);
-
-        if (call->alone) {
-            break;
-        }
     }
 }
 
@@ -113,6 +122,16 @@ ngx_vidgen_pg_batch_give(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_flight_t *flight,
     } else {
         ngx_vidgen_pg_give_error(pg, flight, verdict);
     }
+}
+
+
+void
+ngx_vidgen_pg_batch_part(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_call_t *call,
+    ngx_uint_t n)
+{
+    call->company = (n + NGX_VIDGEN_PG_PARTS - 1) / NGX_VIDGEN_PG_PARTS;
+
+    ngx_vidgen_pg_requeue(pg, call);
 }
 
 
@@ -362,8 +381,11 @@ ngx_vidgen_pg_give_error(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_flight_t *flight,
                 break;
             }
 
-            call->alone = 1;
-            ngx_vidgen_pg_requeue(pg, call);
+            ngx_vidgen_pg_batch_part(pg, call, flight->n);
+            break;
+
+        case NGX_VIDGEN_PG_LOCKED:
+            ngx_vidgen_pg_locked_met(pg, flight, call);
             break;
 
         case NGX_VIDGEN_PG_RESOURCES:
@@ -376,7 +398,7 @@ ngx_vidgen_pg_give_error(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_flight_t *flight,
             break;
 
         case NGX_VIDGEN_PG_AGAIN_ALONE:
-            call->alone = 1;
+            call->company = ngx_min(call->statement->batch, 1);
             ngx_vidgen_pg_requeue_later(pg, call);
             break;
 

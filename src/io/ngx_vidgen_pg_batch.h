@@ -29,6 +29,14 @@ ngx_int_t ngx_vidgen_pg_batch_params(ngx_vidgen_pg_t *pg,
 void ngx_vidgen_pg_batch_give(ngx_vidgen_pg_t *pg,
     ngx_vidgen_pg_flight_t *flight, ngx_vidgen_pg_verdict_e verdict);
 
+/*
+ * Queues a call of an execution of n again, aside: the one at fault is to be
+ * found soon, and the others to be served soon, and each execution costs a
+ * commit.
+ */
+void ngx_vidgen_pg_batch_part(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_call_t *call,
+    ngx_uint_t n);
+
 /* Queues all calls again: the connection was lost before the sync point. */
 void ngx_vidgen_pg_batch_lost(ngx_vidgen_pg_t *pg,
     ngx_vidgen_pg_flight_t *flight);

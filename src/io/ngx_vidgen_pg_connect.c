@@ -8,6 +8,7 @@
 #include "io/ngx_vidgen_pg_flight.h"
 #include "io/ngx_vidgen_pg_int.h"
 #include "io/ngx_vidgen_pg_outcome.h"
+#include "io/ngx_vidgen_pg_patience.h"
 
 
 #define NGX_VIDGEN_PG_PAUSE_MIN  100      /* ms */
@@ -424,9 +425,9 @@ ngx_vidgen_pg_ready(ngx_vidgen_pg_conn_t *conn)
 
 
 /*
- * The server gives up before the callers do, and much sooner where a lock is in
- * the way: those that were sent together with the one that needs it, and those
- * behind, have to wait for that.
+ * The server gives up before the callers do, and sooner where a lock is in
+ * the way of a batch, so that the others in it can still be served.  Behind a
+ * pooler each execution says so for itself.
  */
 
 static ngx_int_t
@@ -439,7 +440,7 @@ ngx_vidgen_pg_limit_statements(ngx_vidgen_pg_conn_t *conn)
     timeout = conn->pg->timeout;
 
     (void) ngx_sprintf(statement, "%M%Z", timeout - timeout / 10);
-    (void) ngx_sprintf(lock, "%M%Z", ngx_max(timeout / 16, 1));
+    (void) ngx_sprintf(lock, "%M%Z", ngx_vidgen_pg_patience_usual(conn->pg));
 
     values[0] = (char *) statement;
     values[1] = (char *) lock;

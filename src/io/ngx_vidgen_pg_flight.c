@@ -8,6 +8,7 @@
 #include "io/ngx_vidgen_pg_flight.h"
 #include "io/ngx_vidgen_pg_int.h"
 #include "io/ngx_vidgen_pg_outcome.h"
+#include "io/ngx_vidgen_pg_patience.h"
 
 
 static ngx_vidgen_pg_flight_t *ngx_vidgen_pg_flight_get(
@@ -16,8 +17,8 @@ static void ngx_vidgen_pg_flight_put(ngx_vidgen_pg_t *pg,
     ngx_vidgen_pg_flight_t *flight);
 static ngx_int_t ngx_vidgen_pg_flight_execute(ngx_vidgen_pg_conn_t *conn,
     ngx_vidgen_pg_flight_t *flight, const char *const *values);
-static ngx_int_t ngx_vidgen_pg_flight_allow_longer(
-    ngx_vidgen_pg_conn_t *conn, ngx_vidgen_pg_flight_t *flight);
+static ngx_int_t ngx_vidgen_pg_flight_limit(ngx_vidgen_pg_conn_t *conn,
+    ngx_vidgen_pg_flight_t *flight);
 static ngx_int_t ngx_vidgen_pg_flight_sync(ngx_vidgen_pg_conn_t *conn,
     ngx_vidgen_pg_flight_t *flight);
 static ngx_int_t ngx_vidgen_pg_flight_result(ngx_vidgen_pg_conn_t *conn,
@@ -61,6 +62,12 @@ ngx_vidgen_pg_flight_send(ngx_vidgen_pg_conn_t *conn,
 
     flight->lane = line->lane;
     flight->lane->flights++;
+    flight->patience = ngx_vidgen_pg_patience(pg, flight);
+
+    if (line->lane == pg->locked) {
+        flight->patient = 1;
+        conn->patient++;
+    }
 
     pg->executions++;
     pg->calls += flight->n;
@@ -166,10 +173,13 @@ ngx_vidgen_pg_flight_lose_all(ngx_vidgen_pg_conn_t *conn)
 void
 ngx_vidgen_pg_flight_release(ngx_vidgen_pg_flight_t *flight)
 {
-    if (flight->lane) {
-        flight->lane->flights--;
-        flight->lane = NULL;
+    if (flight->lane == NULL) {
+        return;
     }
+
+    flight->conn->patient -= flight->patient;
+    flight->lane->flights--;
+    flight->lane = NULL;
 }
 
 
@@ -263,8 +273,9 @@ ngx_vidgen_pg_flight_execute(ngx_vidgen_pg_conn_t *conn,
         }
     }
 
-    if (flight->timeout > conn->pg->timeout
-        && ngx_vidgen_pg_flight_allow_longer(conn, flight) != NGX_OK)
+    if ((conn->pooled || flight->timeout > conn->pg->timeout
+         || flight->patience != ngx_vidgen_pg_patience_usual(conn->pg))
+        && ngx_vidgen_pg_flight_limit(conn, flight) != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -281,23 +292,31 @@ ngx_vidgen_pg_flight_execute(ngx_vidgen_pg_conn_t *conn,
 }
 
 
-/* until the end of this transaction */
+/*
+ * For this transaction, where it is not as the session is; a pooler's session
+ * is nobody's.
+ */
 
 static ngx_int_t
-ngx_vidgen_pg_flight_allow_longer(ngx_vidgen_pg_conn_t *conn,
+ngx_vidgen_pg_flight_limit(ngx_vidgen_pg_conn_t *conn,
     ngx_vidgen_pg_flight_t *flight)
 {
-    u_char      text[NGX_INT_T_LEN + 1];
-    const char *values[1];
+    u_char      statement[NGX_INT_T_LEN + 1], lock[NGX_INT_T_LEN + 1];
+    const char *values[2];
 
-    (void) ngx_sprintf(text, "%M%Z", flight->timeout - flight->timeout / 10);
+    (void) ngx_sprintf(statement, "%M%Z",
+                       flight->timeout - flight->timeout / 10);
+    (void) ngx_sprintf(lock, "%M%Z", flight->patience);
 
-    values[0] = (char *) text;
+    values[0] = (char *) statement;
+    values[1] = (char *) lock;
+
     flight->prelude++;
 
     return PQsendQueryParams(conn->pq,
-                             "SELECT set_config('statement_timeout', $1,"
-                             " true)", 1, NULL, values, NULL, NULL, 0)
+                             "SELECT set_config('statement_timeout', $1, true),"
+                             " set_config('lock_timeout', $2, true)", 2, NULL,
+                             values, NULL, NULL, 0)
            == 1 ? NGX_OK : NGX_ERROR;
 }
 
@@ -386,10 +405,12 @@ static void
 ngx_vidgen_pg_flight_end(ngx_vidgen_pg_conn_t *conn,
     ngx_vidgen_pg_flight_t *flight)
 {
+    ngx_msec_t                took;
     ngx_vidgen_pg_t          *pg;
     ngx_vidgen_pg_verdict_e   verdict;
 
     pg = conn->pg;
+    took = ngx_current_msec - conn->head_since;
 
     ngx_queue_remove(&flight->link);
     ngx_vidgen_pg_flight_release(flight);
@@ -397,6 +418,10 @@ ngx_vidgen_pg_flight_end(ngx_vidgen_pg_conn_t *conn,
     ngx_vidgen_pg_conn_progress(conn);
 
     verdict = ngx_vidgen_pg_flight_verdict(conn, flight);
+
+    if (flight->line) {
+        ngx_vidgen_pg_patience_ended(pg, flight, verdict, took);
+    }
 
     if (flight->hello) {
         ngx_vidgen_pg_connect_greeted(conn, flight->rows, flight->error,

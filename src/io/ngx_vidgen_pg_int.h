@@ -16,6 +16,11 @@
  *   line    the calls of one statement that wait
  *   lane    lines whose executions go one after the other
  *   flight  one execution under way on a connection, up to its sync point
+ *
+ * A call begins in the home lane of its statement.  If an execution of several
+ * fails, they part: smaller executions of them go through a lane aside, so
+ * that the home lane goes on.  A call that finds a row locked when it is alone
+ * is tried again and again in the lane of those, one for all connections.
  */
 
 #define NGX_VIDGEN_PG_PARAMS_MAX  32     /* of a statement */
@@ -31,20 +36,35 @@ typedef struct ngx_vidgen_pg_lane_s    ngx_vidgen_pg_lane_t;
 typedef struct ngx_vidgen_pg_flight_s  ngx_vidgen_pg_flight_t;
 
 
+typedef enum {
+    NGX_VIDGEN_PG_HOME = 0,
+    NGX_VIDGEN_PG_ASIDE,
+    NGX_VIDGEN_PG_LOCKED_ROWS
+} ngx_vidgen_pg_kind_e;
+
 struct ngx_vidgen_pg_line_s {
     ngx_vidgen_pg_line_t       *next;      /* of the same lane */
+    ngx_vidgen_pg_line_t       *home;      /* where its calls come from */
+    ngx_vidgen_pg_line_t       *aside;     /* of a home line: where they go */
+    ngx_vidgen_pg_line_t       *locked;
     ngx_vidgen_pg_statement_t  *statement;
     ngx_vidgen_pg_lane_t       *lane;
     ngx_uint_t                  index;     /* bit in conn->prepared */
     ngx_uint_t                  turn;      /* when it was served last */
+    ngx_msec_t                  took;      /* what executions take lately */
+    ngx_msec_t                  last;      /* and what the last one took */
+    ngx_msec_t                  noted;     /* when the last of these ended */
     ngx_queue_t                 calls;
 };
 
 struct ngx_vidgen_pg_lane_s {
     ngx_vidgen_pg_lane_t       *next;
+    ngx_vidgen_pg_lane_t       *aside;     /* of a home lane */
     ngx_vidgen_pg_line_t       *lines;
-    ngx_uint_t                  number;
+    ngx_vidgen_pg_kind_e        kind;
+    ngx_uint_t                  number;    /* of the connection it prefers */
     ngx_uint_t                  flights;   /* under way */
+    ngx_event_t                 rest;      /* nothing is sent meanwhile */
 };
 
 struct ngx_vidgen_pg_flight_s {
@@ -57,6 +77,7 @@ struct ngx_vidgen_pg_flight_s {
     PGresult                   *error;     /* the first one */
 
     ngx_msec_t                  timeout;
+    ngx_msec_t                  patience;  /* at a lock */
     ngx_uint_t                  prelude;   /* results before the rows */
     ngx_uint_t                  live;      /* calls that wait for it */
     ngx_uint_t                  n;         /* calls that were sent */
@@ -65,6 +86,7 @@ struct ngx_vidgen_pg_flight_s {
     unsigned                    hello:1;
     unsigned                    preparing:1;
     unsigned                    synced:1;  /* its Sync was handed to libpq */
+    unsigned                    patient:1; /* waits for a lock for long */
     unsigned                    doubt:1;   /* its commit was not waited
                                               for */
 
@@ -89,6 +111,7 @@ struct ngx_vidgen_pg_conn_s {
     ngx_vidgen_watch_t          watch;
     ngx_event_t                 timer;     /* of the state; cancelable */
     ngx_queue_t                 flights;   /* in the order sent */
+    ngx_uint_t                  patient;   /* those that are */
     uint64_t                    prepared;  /* lines */
     ngx_msec_t                  since;     /* READY */
     ngx_msec_t                  head_since;    /* the first flight is the
@@ -124,8 +147,14 @@ struct ngx_vidgen_pg_s {
 
     ngx_vidgen_pg_conn_t       *conns;
     ngx_vidgen_pg_lane_t       *lanes;
+    ngx_vidgen_pg_lane_t       *locked;    /* one of them */
     ngx_uint_t                  lines;
     ngx_uint_t                  turn;
+
+    ngx_queue_t                 rows;      /* the calls that are blocked */
+    ngx_uint_t                  blocked;   /* how many */
+    ngx_uint_t                  behind;    /* and others */
+    ngx_uint_t                  company;   /* of those in one execution */
 
     ngx_queue_t                 later;     /* calls that pause */
     ngx_event_t                 pause;
@@ -141,6 +170,7 @@ struct ngx_vidgen_pg_s {
     ngx_uint_t                  waiting;   /* calls */
     ngx_uint_t                  waiting_reserved;
     ngx_uint_t                  reserved;
+    ngx_uint_t                  places;        /* most reserved ones */
     ngx_uint_t                  reconnects;
     ngx_uint_t                  executions;
     ngx_uint_t                  calls;
@@ -180,6 +210,9 @@ ngx_vidgen_pg_line_t *ngx_vidgen_pg_line(ngx_vidgen_pg_t *pg,
 
 /* Puts a call that begins at the tail of its line. */
 void ngx_vidgen_pg_enqueue(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_call_t *call);
+
+/* Counts a call as waiting, wherever its caller puts it. */
+void ngx_vidgen_pg_count(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_call_t *call);
 
 /* Takes a waiting call out of its line. */
 void ngx_vidgen_pg_dequeue(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_call_t *call);

@@ -23,7 +23,7 @@ static ngx_vidgen_pg_rule_t  ngx_vidgen_pg_rules[] = {
 
     { "40001", NULL, NGX_VIDGEN_PG_AGAIN },       /* serialization failure */
     { "40P01", NULL, NGX_VIDGEN_PG_AGAIN },       /* deadlock */
-    { "55P03", NULL, NGX_VIDGEN_PG_AGAIN_ALONE }, /* lock not available */
+    { "55P03", NULL, NGX_VIDGEN_PG_LOCKED },      /* lock not available */
 
     { "25006", NULL, NGX_VIDGEN_PG_WRONG_HOST },  /* read-only transaction */
     { "26000", NULL, NGX_VIDGEN_PG_PREPARE },     /* no such statement */

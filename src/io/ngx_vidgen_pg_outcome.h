@@ -11,11 +11,13 @@
 /* what is known about a transaction, and what to do */
 typedef enum {
     NGX_VIDGEN_PG_COMMITTED = 0,
-    NGX_VIDGEN_PG_FAULT,         /* rolled back, for the fault of one event:
-                                    each alone, then rejected */
+    NGX_VIDGEN_PG_FAULT,         /* rolled back, for the fault of one event,
+                                    which is found and rejected */
     NGX_VIDGEN_PG_AGAIN,         /* rolled back by chance: the same again */
-    NGX_VIDGEN_PG_AGAIN_ALONE,   /* rolled back since something was in the
-                                    way: again, each alone */
+    NGX_VIDGEN_PG_AGAIN_ALONE,   /* rolled back since it took too long: again,
+                                    each alone */
+    NGX_VIDGEN_PG_LOCKED,        /* rolled back since somebody holds a lock:
+                                    again, without the one that needs it */
     NGX_VIDGEN_PG_PREPARE,       /* rolled back; the server does not know the
                                     prepared statement any more: again */
     NGX_VIDGEN_PG_RECONNECT,     /* rolled back; again on a new connection */

@@ -4,19 +4,26 @@
 #include "io/ngx_vidgen_pg_conn.h"
 #include "io/ngx_vidgen_pg_flight.h"
 #include "io/ngx_vidgen_pg_int.h"
+#include "io/ngx_vidgen_pg_patience.h"
 
 
 #define NGX_VIDGEN_PG_RETRY  20       /* ms, at least; twice that at most */
 
 
-static void ngx_vidgen_pg_count(ngx_vidgen_pg_t *pg,
+static ngx_vidgen_pg_line_t *ngx_vidgen_pg_line_of(ngx_vidgen_pg_t *pg,
     ngx_vidgen_pg_call_t *call);
+static void ngx_vidgen_pg_add_line(ngx_vidgen_pg_t *pg,
+    ngx_vidgen_pg_lane_t *lane, ngx_vidgen_pg_line_t *line,
+    ngx_vidgen_pg_line_t *home);
 static ngx_vidgen_pg_lane_t *ngx_vidgen_pg_lane(ngx_vidgen_pg_t *pg,
     ngx_uint_t number);
+static void ngx_vidgen_pg_add_lane(ngx_vidgen_pg_t *pg,
+    ngx_vidgen_pg_lane_t *lane, ngx_vidgen_pg_kind_e kind, ngx_uint_t number);
+static void ngx_vidgen_pg_rested(ngx_event_t *ev);
 static ngx_vidgen_pg_line_t *ngx_vidgen_pg_next_line(
     ngx_vidgen_pg_lane_t *lane);
 static ngx_vidgen_pg_conn_t *ngx_vidgen_pg_pick_conn(ngx_vidgen_pg_t *pg,
-    ngx_vidgen_pg_lane_t *lane);
+    ngx_vidgen_pg_line_t *line);
 static ngx_int_t ngx_vidgen_pg_send_line(ngx_vidgen_pg_conn_t *conn,
     ngx_vidgen_pg_line_t *line);
 
@@ -48,19 +55,20 @@ ngx_vidgen_pg_line(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_statement_t *statement)
         return NULL;
     }
 
-    line = ngx_pcalloc(pg->pool, sizeof(ngx_vidgen_pg_line_t));
+    line = ngx_pcalloc(pg->pool, 3 * sizeof(ngx_vidgen_pg_line_t));
     if (line == NULL) {
         return NULL;
     }
 
     line->statement = statement;
-    line->lane = lane;
-    line->index = pg->lines++;
+    line->aside = &line[1];
+    line->locked = &line[2];
 
-    ngx_queue_init(&line->calls);
+    ngx_vidgen_pg_add_line(pg, lane, line, line);
+    ngx_vidgen_pg_add_line(pg, lane->aside, line->aside, line);
+    ngx_vidgen_pg_add_line(pg, pg->locked, line->locked, line);
 
-    line->next = lane->lines;
-    lane->lines = line;
+    pg->lines++;
 
     return line;
 }
@@ -96,7 +104,7 @@ ngx_vidgen_pg_requeue(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_call_t *call)
 {
     ngx_vidgen_pg_count(pg, call);
 
-    ngx_queue_insert_head(&ngx_vidgen_pg_line(pg, call->statement)->calls,
+    ngx_queue_insert_head(&ngx_vidgen_pg_line_of(pg, call)->calls,
                           &call->link);
 }
 
@@ -146,7 +154,7 @@ ngx_vidgen_pg_dispatch(ngx_vidgen_pg_t *pg)
 
         for (lane = pg->lanes; lane; lane = lane->next) {
 
-            if (lane->flights) {
+            if (lane->flights || lane->rest.timer_set) {
                 continue;
             }
 
@@ -157,7 +165,7 @@ ngx_vidgen_pg_dispatch(ngx_vidgen_pg_t *pg)
             }
 
             do {
-                conn = ngx_vidgen_pg_pick_conn(pg, lane);
+                conn = ngx_vidgen_pg_pick_conn(pg, line);
 
                 if (conn == NULL) {
                     return;
@@ -169,125 +177,7 @@ ngx_vidgen_pg_dispatch(ngx_vidgen_pg_t *pg)
 }
 
 
-static ngx_vidgen_pg_lane_t *
-ngx_vidgen_pg_lane(ngx_vidgen_pg_t *pg, ngx_uint_t number)
-{
-    ngx_vidgen_pg_lane_t  *lane;
-
-    for (lane = pg->lanes; lane; lane = lane->next) {
-        if (lane->number == number) {
-            return lane;
-        }
-    }
-
-    lane = ngx_pcalloc(pg->pool, sizeof(ngx_vidgen_pg_lane_t));
-    if (lane == NULL) {
-        return NULL;
-    }
-
-    lane->number = number;
-    lane->next = pg->lanes;
-    pg->lanes = lane;
-
-    return lane;
-}
-
-
-/* by priority; among equals the one that was served longest ago */
-
-static ngx_vidgen_pg_line_t *
-ngx_vidgen_pg_next_line(ngx_vidgen_pg_lane_t *lane)
-{
-    ngx_vidgen_pg_line_t  *line, *best;
-
-    best = NULL;
-
-    for (line = lane->lines; line; line = line->next) {
-
-        if (ngx_queue_empty(&line->calls)) {
-            continue;
-        }
-
-        if (best == NULL
-            || line->statement->priority < best->statement->priority
-            || (line->statement->priority == best->statement->priority
-                && line->turn < best->turn))
-        {
-            best = line;
-        }
-    }
-
-    return best;
-}
-
-
-/* its own one, so that others do not defeat the batching, or any */
-
-static ngx_vidgen_pg_conn_t *
-ngx_vidgen_pg_pick_conn(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_lane_t *lane)
-{
-    ngx_uint_t             i, n;
-    ngx_vidgen_pg_conn_t  *conn;
-
-    n = pg->conf->connections;
-
-    for (i = 0; i < n; i++) {
-        conn = &pg->conns[(lane->number + i) % n];
-
-        if (ngx_vidgen_pg_conn_usable(conn)) {
-            return conn;
-        }
-    }
-
-    return NULL;
-}
-
-
-/*
- * One execution; several where each takes a single call, for else their
- * number would be bound to the time of a round trip.
- */
-
-static ngx_int_t
-ngx_vidgen_pg_send_line(ngx_vidgen_pg_conn_t *conn,
-    ngx_vidgen_pg_line_t *line)
-{
-    ngx_int_t              rc;
-    ngx_uint_t             i;
-    ngx_queue_t           *q;
-    ngx_vidgen_pg_call_t  *call;
-
-    line->turn = ++conn->pg->turn;
-
-    for (i = 0; i < NGX_VIDGEN_PG_BURST; i++) {
-
-        if (ngx_queue_empty(&line->calls)) {
-            return NGX_OK;
-        }
-
-        q = ngx_queue_head(&line->calls);
-        call = ngx_queue_data(q, ngx_vidgen_pg_call_t, link);
-
-        if (i && !call->alone && line->statement->batch > 1) {
-            return NGX_OK;
-        }
-
-        rc = ngx_vidgen_pg_flight_send(conn, line);
-
-        if (rc != NGX_OK) {
-            return rc;
-        }
-
-        if (!call->alone && line->statement->batch > 1) {
-            return NGX_OK;
-        }
-    }
-
-    return NGX_OK;
-}
-
-
-static void
+void
 ngx_vidgen_pg_count(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_call_t *call)
 {
     call->flight = NULL;
@@ -300,4 +190,207 @@ ngx_vidgen_pg_count(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_call_t *call)
     }
 
     ngx_vidgen_pg_post(pg);
+}
+
+
+static ngx_vidgen_pg_line_t *
+ngx_vidgen_pg_line_of(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_call_t *call)
+{
+    ngx_vidgen_pg_line_t  *line;
+
+    line = ngx_vidgen_pg_line(pg, call->statement);
+
+    return call->blocked ? line->locked : call->company ? line->aside : line;
+}
+
+
+static void
+ngx_vidgen_pg_add_line(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_lane_t *lane,
+    ngx_vidgen_pg_line_t *line, ngx_vidgen_pg_line_t *home)
+{
+    line->home = home;
+    line->statement = home->statement;
+    line->lane = lane;
+    line->index = pg->lines;
+
+    ngx_queue_init(&line->calls);
+
+    line->next = lane->lines;
+    lane->lines = line;
+}
+
+
+/* a home lane; with it, and with the first one, what else there is */
+
+static ngx_vidgen_pg_lane_t *
+ngx_vidgen_pg_lane(ngx_vidgen_pg_t *pg, ngx_uint_t number)
+{
+    ngx_vidgen_pg_lane_t  *lane;
+
+    for (lane = pg->lanes; lane; lane = lane->next) {
+        if (lane->kind == NGX_VIDGEN_PG_HOME && lane->number == number) {
+            return lane;
+        }
+    }
+
+    lane = ngx_pcalloc(pg->pool, 3 * sizeof(ngx_vidgen_pg_lane_t));
+    if (lane == NULL) {
+        return NULL;
+    }
+
+    lane->aside = &lane[1];
+
+    /* on connections where few are at home */
+
+    if (pg->locked == NULL) {
+        pg->locked = &lane[2];
+        ngx_vidgen_pg_add_lane(pg, pg->locked, NGX_VIDGEN_PG_LOCKED_ROWS,
+                               pg->conf->connections - 1);
+    }
+
+    ngx_vidgen_pg_add_lane(pg, lane->aside, NGX_VIDGEN_PG_ASIDE, number + 1);
+    ngx_vidgen_pg_add_lane(pg, lane, NGX_VIDGEN_PG_HOME, number);
+
+    return lane;
+}
+
+
+static void
+ngx_vidgen_pg_add_lane(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_lane_t *lane,
+    ngx_vidgen_pg_kind_e kind, ngx_uint_t number)
+{
+    lane->kind = kind;
+    lane->number = number;
+
+    lane->rest.handler = ngx_vidgen_pg_rested;
+    lane->rest.data = &pg->ident;
+    lane->rest.log = pg->log;
+    lane->rest.cancelable = 1;
+
+    lane->next = pg->lanes;
+    pg->lanes = lane;
+}
+
+
+static void
+ngx_vidgen_pg_rested(ngx_event_t *ev)
+{
+    ngx_vidgen_pg_post(ngx_queue_data(ev->data, ngx_vidgen_pg_t, ident));
+}
+
+
+/*
+ * By priority; among equals the one that was served longest ago.  Those that
+ * wait for locked rows have turns only: each of them may be free by now.
+ */
+
+static ngx_vidgen_pg_line_t *
+ngx_vidgen_pg_next_line(ngx_vidgen_pg_lane_t *lane)
+{
+    ngx_int_t              before;
+    ngx_vidgen_pg_line_t  *line, *best;
+
+    best = NULL;
+
+    for (line = lane->lines; line; line = line->next) {
+
+        if (ngx_queue_empty(&line->calls)) {
+            continue;
+        }
+
+        if (best == NULL) {
+            best = line;
+            continue;
+        }
+
+        before = 0;
+
+        if (lane->kind != NGX_VIDGEN_PG_LOCKED_ROWS) {
+            before = (ngx_int_t) best->statement->priority
+                     - (ngx_int_t) line->statement->priority;
+        }
+
+        if (before > 0 || (before == 0 && line->turn < best->turn)) {
+            best = line;
+        }
+    }
+
+    return best;
+}
+
+
+/*
+ * A home lane has its own one, so that others do not defeat the batching.  It
+ * avoids one on which a blocked call waits, unless its own are as slow; those
+ * that are not at home take one that is idle.
+ */
+
+static ngx_vidgen_pg_conn_t *
+ngx_vidgen_pg_pick_conn(ngx_vidgen_pg_t *pg, ngx_vidgen_pg_line_t *line)
+{
+    ngx_uint_t             i, n, home, stays, best, score;
+    ngx_vidgen_pg_conn_t  *conn, *found;
+
+    n = pg->conf->connections;
+    home = (line->lane->kind == NGX_VIDGEN_PG_HOME);
+    stays = home && (line->statement->batch == 0
+                     || ngx_vidgen_pg_patience_busy(line));
+
+    found = NULL;
+    best = 0;
+
+    for (i = 0; i < n; i++) {
+        conn = &pg->conns[(line->lane->number + i) % n];
+
+        if (!ngx_vidgen_pg_conn_usable(conn)) {
+            continue;
+        }
+
+        score = 1;
+
+        if (!conn->patient || stays) {
+            score += 2;
+        }
+
+        if (!home && ngx_queue_empty(&conn->flights)) {
+            score++;
+        }
+
+        if (score > best) {
+            found = conn;
+            best = score;
+        }
+    }
+
+    return found;
+}
+
+
+/*
+ * One execution; several where each takes a single call, for else their
+ * number would be bound to the time of a round trip.
+ */
+
+static ngx_int_t
+ngx_vidgen_pg_send_line(ngx_vidgen_pg_conn_t *conn,
+    ngx_vidgen_pg_line_t *line)
+{
+    ngx_int_t   rc;
+    ngx_uint_t  i, n;
+
+    line->turn = ++conn->pg->turn;
+
+    n = (line->statement->batch > 1 || line->lane->kind != NGX_VIDGEN_PG_HOME)
+        ? 1 : NGX_VIDGEN_PG_BURST;
+
+    for (i = 0; i < n && !ngx_queue_empty(&line->calls); i++) {
+
+        rc = ngx_vidgen_pg_flight_send(conn, line);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+    }
+
+    return NGX_OK;
 }

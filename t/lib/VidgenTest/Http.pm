@@ -24,7 +24,7 @@ use VidgenTest::Stream;
 use VidgenTest::Util qw(patience);
 
 our @EXPORT_OK = qw(get http2 leave many post raw request send_request
-    wait_answer);
+    send_together wait_answer);
 
 my $json = JSON::PP->new->utf8->canonical->allow_nonref;
 
@@ -76,7 +76,10 @@ sub leave {
 # Sends $n times the same request, each on a connection of its own, all at the
 # same moment: the last byte leaves when all others are there.  Or requests
 # that differ: many([method, url, headers, body], ...).  Answers in order.
-sub many {
+sub many { return map { wait_answer($_) } send_together(@_) }
+
+# The same, but returns handles at once, for wait_answer().
+sub send_together {
     my @requests = ref $_[0] ? @_ : do {
         my ($n, @request) = @_;
         ([@request]) x $n;
@@ -94,16 +97,17 @@ sub many {
         push @calls, $call;
     }
 
-    $loop->run(sub { !grep { $_->{stream}{out} ne '' && !$_->{answer} }
-        @calls }, _timeout());
+    my $sent = sub {
+        !grep { $_->{stream}{out} ne '' && !$_->{answer} } @calls };
+    $loop->run($sent, _timeout());
 
     for my $call (@calls) {
         $call->{began} = time;
         $call->{stream}->send($call->{last});
     }
+    $loop->run($sent, _timeout());
 
-    $loop->run(sub { !grep { !$_->{answer} } @calls }, _timeout());
-    return map { _finish($_) } @calls;
+    return @calls;
 }
 
 
