@@ -1,8 +1,8 @@
 #!/usr/bin/perl
 
 # Generations by the hundred, with providers that do anything, while workers
-# are killed, nginx reloads and PostgreSQL restarts; then the books are
-# inspected.
+# are killed, nginx reloads, PostgreSQL restarts and somebody locks rows; then
+# the books are inspected.
 #
 # VIDGEN_SEED=N repeats a run's decisions (not their timing), and
 # VIDGEN_GENERATIONS=N sets how many there are.
@@ -173,7 +173,8 @@ for my $number (0 .. $clients - 1) {
 
 srand $seed;
 my %done;
-my @actions = (('kill') x 6, ('reload') x 3, 'crash', 'restart', 'cut');
+my @actions = (('kill') x 6, ('reload') x 3, ('lock') x 2, 'crash', 'restart',
+    'cut');
 
 while (@pids) {
     sleep 0.2 + rand 0.6;
@@ -186,6 +187,19 @@ while (@pids) {
         kill 'KILL', $workers[rand @workers] if @workers;
     } elsif ($action eq 'reload') {
         kill 'HUP', $nginx->pid;
+    } elsif ($action eq 'lock') {
+        $pg->sqlstate(<<'SQL');
+DO $$
+BEGIN
+    PERFORM FROM video_jobs WHERE status IN ('queued', 'processing')
+      ORDER BY random() LIMIT 10 FOR UPDATE SKIP LOCKED;
+    PERFORM FROM vidgen.attempts WHERE state IN ('sending', 'accepted')
+      ORDER BY random() LIMIT 10 FOR UPDATE SKIP LOCKED;
+    PERFORM FROM user_credits ORDER BY random() LIMIT 2
+      FOR UPDATE SKIP LOCKED;
+    PERFORM pg_sleep(random());
+END $$
+SQL
     } elsif ($action eq 'cut') {
         $pg->sqlstate("SELECT pg_terminate_backend(pid)
             FROM pg_stat_activity WHERE usename = 'edge'");
