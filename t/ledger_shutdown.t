@@ -1,5 +1,7 @@
 #!/usr/bin/perl
 
+# Not under valgrind: a reload would wait for the worker that is held up
+#
 # A worker that has to end closes the connections of generations that are
 # under way (worker_shutdown_timeout): what a provider may have is unknown,
 # what was refused is given back, what was accepted is recorded, and nobody is
