@@ -57,7 +57,8 @@ build: deps
 	@$(MAKE) --no-print-directory $(MODULE)
 
 # nginx's own Makefile knows which source has changed.  It uses all processors
-# unless this make was told how many.  V=1 shows the commands.
+# unless this make was told how many.  V=1 shows the commands.  The module gets
+# a new file, for an nginx may have the old one loaded.
 JOBS  = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 QUIET = $(if $(V),,-s)
 
@@ -65,7 +66,8 @@ $(MODULE): configured
 	@echo 'building $@'
 	@$(MAKE) $(QUIET) --no-print-directory $(JOBS) -C build/nginx \
 	    -f objs/Makefile modules
-	@cmp -s build/nginx/objs/$(@F) $@ || cp build/nginx/objs/$(@F) $@
+	@cmp -s build/nginx/objs/$(@F) $@ \
+	    || { cp build/nginx/objs/$(@F) $@.new && mv $@.new $@; }
 
 configured: build/nginx/objs/Makefile
 

@@ -157,7 +157,11 @@ BEGIN
             outcome := CASE WHEN wait > interval '0' THEN 'wait'
                             ELSE 'send' END;
 
-        ELSIF p_word = 'up' AND a.status = 'down' THEN
+        -- not of an outage that another has seen since
+
+        ELSIF p_word = 'up' AND a.status = 'down'
+              AND (p_since >= a.since OR a.holder = p_holder)
+        THEN
             UPDATE vidgen.alerts x
                SET status = 'up', began = a.since, since = p_since,
                    announced = CASE WHEN a.announced IS NULL THEN now() END,
