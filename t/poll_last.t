@@ -33,7 +33,7 @@ events { }
 http {
     %%HTTP%%
     vidgen_database "%%DB%%";
-    vidgen_monitor  poll=200ms timeout=2s interval=1h expire=2s;
+    vidgen_monitor  poll=200ms timeout=2s interval=1h expire=4s;
 
     vidgen_provider one {
         submit  { url %%BASE%%/one; job_id /request_id; }
@@ -81,7 +81,7 @@ sub job {
 # a pause that outlasts the deadline
 
 $provider->script(qr{GET /one/}, { body => { status => 'processing' } },
-    { status => 429, headers => { 'Retry-After' => 7 } },
+    { status => 429, headers => { 'Retry-After' => 11 } },
     { body => { status => 'completed', url => 'https://cdn.test/v' } });
 my $job = generate('one');
 ok((wait_for { attempt($job, 'deadline <= now()') eq 't' }),
