@@ -77,24 +77,22 @@ ngx_http_vidgen_knob_number(ngx_conf_t *cf, ngx_str_t *text,
     ngx_http_vidgen_knob_t *knob, ngx_str_t *value, void *field)
 {
     ngx_int_t   n, max;
-    ngx_uint_t  off;
+    ngx_uint_t  may_be_off;
 
     max = knob->max;
+    may_be_off = (knob->kind == NGX_HTTP_VIDGEN_TIME_OFF);
 
     if (knob->kind == NGX_HTTP_VIDGEN_NUMBER) {
-        off = 0;
         n = ngx_atoi(value->data, value->len);
 
     } else {
-        off = knob->kind == NGX_HTTP_VIDGEN_TIME_OFF
-              && value->len == 3 && ngx_strncmp(value->data, "off", 3) == 0;
-        n = off ? 0 : ngx_parse_time(value, 0);
-        off |= knob->kind == NGX_HTTP_VIDGEN_TIME_OFF && n == 0;
-
+        n = (may_be_off && value->len == 3
+             && ngx_strncmp(value->data, "off", 3) == 0)
+            ? 0 : ngx_parse_time(value, 0);
         max = max ? max : NGX_HTTP_VIDGEN_KNOB_TIME;
     }
 
-    if ((n < knob->min && !off) || (max && n > max)) {
+    if ((n < knob->min && !(may_be_off && n == 0)) || (max && n > max)) {
         return ngx_http_vidgen_conf_invalid(cf, text);
     }
 
